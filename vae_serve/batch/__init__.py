@@ -1,0 +1,1 @@
+"""The serving side: ONNX Runtime, no TensorFlow, ever."""

@@ -1,0 +1,76 @@
+"""The command line: options become one call, its result one line. Nothing heavy is imported before it is needed.
+
+Each command lives in a module of its own; here are the table from error to exit code and the way out.
+"""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from vae_serve import __version__, errors
+from vae_serve.cli import talk
+
+OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES: dict[type[Exception], int] = {  # the first that fits
+    errors.UsageError: USAGE,
+    errors.VaeServeError: FAILED,
+    OSError: FAILED,
+    MemoryError: FAILED,
+}
+
+app = typer.Typer(
+    name="vae-serve",
+    rich_markup_mode=None,  # plain help answers four times faster
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vae-serve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def vae_serve(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A variational autoencoder from training to use.
+
+    Exit codes: 0 all well, 1 could not do it, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs one command and leaves the process with its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words  # wherever it was typed
+    try:
+        app([word for word in words if word != "--debug"], prog_name="vae-serve")
+    except SystemExit as exit_:  # Typer's: the command ended, its options were wrong, or Ctrl-C
+        if exit_.code == INTERRUPTED:
+            talk.say("interrupted")
+        raise
+    except (errors.VaeServeError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        talk.say(f"error: {_sentence(error)}")
+        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+    sys.exit(OK)
+
+
+def _sentence(error: Exception) -> str:
+    match error:
+        case OSError(filename=str() | bytes() as name, strerror=str() as reason):
+            return f"{os.fsdecode(name)}: {reason}"
+        case MemoryError():
+            return f"out of memory {error}".strip()
+    return str(error)

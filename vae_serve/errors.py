@@ -1,0 +1,63 @@
+"""Every error that a user can meet, one tree.
+
+    VaeServeError               could not do it
+    ├── UsageError              an option's value makes no sense
+    ├── MissingExtra            a command needs packages that are not installed
+    ├── SourceError             the images, latents or data to work on cannot be used
+    │   └── ImageError          one image cannot be used; in a batch it becomes a row, with `kind`
+    ├── OutputError             the place to write to cannot be used: it exists, is read-only, is full
+    ├── BundleError             an exported model is damaged, untrue, hostile or not there
+    ├── ParityError             two copies of a model disagree
+    ├── RunError                a training run is missing, unfinished or damaged
+    └── DivergedError           training met a number that is not finite
+
+A message says what was wrong, with the value and the file, and what to do next. `vae_serve.cli` alone turns an error
+into a sentence and an exit code.
+"""
+
+
+class VaeServeError(Exception):
+    """The root: what vae-serve raises on purpose."""
+
+
+class UsageError(VaeServeError):
+    """An option's value makes no sense, or two options do not go together."""
+
+
+class MissingExtra(VaeServeError):
+    """A command needs packages of an extra that is not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install 'vae-serve[{extra}]'")
+
+
+class SourceError(VaeServeError):
+    """The images, latents or data to work on cannot be used."""
+
+
+class ImageError(SourceError):
+    """One image cannot be used. `kind` is a short stable word (`empty`, `truncated`, ...) that results count by."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class OutputError(VaeServeError):
+    """The place to write to cannot be used."""
+
+
+class BundleError(VaeServeError):
+    """An exported model is damaged, untrue, hostile or not there."""
+
+
+class ParityError(VaeServeError):
+    """Two copies of a model disagree."""
+
+
+class RunError(VaeServeError):
+    """A training run is missing, unfinished or damaged."""
+
+
+class DivergedError(VaeServeError):
+    """Training met a number that is not finite."""

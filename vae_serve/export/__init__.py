@@ -1,0 +1,1 @@
+"""A run becomes a bundle, through the gate. Needs the extra `train`."""

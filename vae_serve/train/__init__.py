@@ -1,0 +1,1 @@
+"""The training side: Keras. Needs the extra `train`."""
