@@ -5,6 +5,7 @@ Each command lives in a module of its own; here are the table from error to exit
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -47,6 +48,11 @@ def vae_serve(
 
     Exit codes: 0 all well, 1 could not do it, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
     """
+
+
+COMMANDS: tuple[Callable[..., None], ...] = ()  # in the order of the help, each from the module of its name
+for command in COMMANDS:
+    app.command()(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
