@@ -12,6 +12,7 @@ import typer
 
 from vae_serve import __version__, errors
 from vae_serve.cli import talk
+from vae_serve.cli.generate import generate
 
 OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -50,7 +51,7 @@ def vae_serve(
     """
 
 
-COMMANDS: tuple[Callable[..., None], ...] = ()  # in the order of the help, each from the module of its name
+COMMANDS: tuple[Callable[..., None], ...] = (generate,)  # in the order of the help, each from the module of its name
 for command in COMMANDS:
     app.command()(command)
 
