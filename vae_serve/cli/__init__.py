@@ -12,7 +12,9 @@ import typer
 
 from vae_serve import __version__, errors
 from vae_serve.cli import talk
+from vae_serve.cli.evaluate import evaluate
 from vae_serve.cli.generate import generate
+from vae_serve.cli.train import train
 
 OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -51,7 +53,11 @@ def vae_serve(
     """
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (generate,)  # in the order of the help, each from the module of its name
+COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each from the module of its name
+    train,
+    evaluate,
+    generate,
+)
 for command in COMMANDS:
     app.command()(command)
 

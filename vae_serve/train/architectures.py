@@ -92,8 +92,8 @@ def _convolutional(spec: Convolutional, shape: ImageShape, latent_dim: int) -> t
         edges = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
         x = layers.Cropping2D(edges, name="crop")(x)
     # Three by three in every architecture, whatever the other kernels are: as in the tutorial.
-    x = layers.Conv2DTranspose(shape[2], 3, padding="same", activation="sigmoid", dtype="float32", name="image")(x)
-    return encoder, keras.Model(z, x, name="decoder")
+    x = layers.Conv2DTranspose(shape[2], 3, padding="same", dtype="float32", name="logits")(x)
+    return encoder, _decoder(z, x)
 
 
 def _perceptron(spec: Perceptron, shape: ImageShape, latent_dim: int) -> tuple[keras.Model, keras.Model]:
@@ -107,10 +107,16 @@ def _perceptron(spec: Perceptron, shape: ImageShape, latent_dim: int) -> tuple[k
     z = x = keras.Input((latent_dim,), name="z")
     for number, units in enumerate(reversed(spec.hidden), 1):
         x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
-    x = layers.Dense(shape[0] * shape[1] * shape[2], activation="sigmoid", dtype="float32", name="pixels")(x)
-    x = layers.Reshape(shape, dtype="float32", name="image")(x)
-    return encoder, keras.Model(z, x, name="decoder")
+    x = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="pixels")(x)
+    x = layers.Reshape(shape, dtype="float32", name="logits")(x)
+    return encoder, _decoder(z, x)
 
 
 def _heads(x: keras.KerasTensor, latent_dim: int) -> list[keras.KerasTensor]:
     return [keras.layers.Dense(latent_dim, dtype="float32", name=name)(x) for name in ("z_mean", "z_log_var")]
+
+
+def _decoder(z: keras.KerasTensor, logits: keras.KerasTensor) -> keras.Model:
+    # The sigmoid is a layer of its own, so that the loss can be taken from the logits, where it is exact.
+    image = keras.layers.Activation("sigmoid", dtype="float32", name="image")(logits)
+    return keras.Model(z, image, name="decoder")

@@ -1,0 +1,80 @@
+"""Many training steps in one compiled call: images stay on the device, and a small model does not wait for Python."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vae_serve.images.pixels import SCALE
+from vae_serve.train.model import VariationalAutoencoder
+
+VALIDATION_BATCH = 500
+
+
+class Loop:
+    """The steps of one phase, compiled for its batch size and rules when first called."""
+
+    def __init__(self, model: VariationalAutoencoder, batch_size: int) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self._step = tf.function(self._train_step)
+        self._terms = tf.function(self._validation_terms)
+        self._train = tf.function(self._train_steps)
+        self._validate = tf.function(self._validation_sums)
+
+    def train(self, images: Any, order: Any, first: int, count: int) -> tuple[int, dict[str, float]]:
+        """`count` steps from step `first` of an epoch; stops after one whose loss is not finite.
+
+        images: (n, H, W, C) uint8 on the device; order: (m,) int32, the rows of the epoch's batches in turn.
+        Returns the steps done and the means since `model.reset_metrics()`: loss, reconstruction, kl.
+        """
+        done = self._train(images, order, tf.constant(first), tf.constant(count))
+        return int(done), {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def validate(self, images: Any) -> dict[str, float]:
+        """Means over images (n, H, W, C) uint8 on the device, the model as it is used: loss, reconstruction, kl."""
+        reconstruction, kl = (float(total) / len(images) for total in self._validate(images))
+        return {
+            "loss": reconstruction + self.model.beta * kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+        }
+
+    def _train_steps(self, images: Any, order: Any, first: Any, count: Any) -> Any:
+        def step(done: Any, _: Any) -> tuple[Any, Any]:
+            rows = tf.slice(order, [(first + done) * self.batch_size], [self.batch_size])
+            return done + 1, self._step(tf.gather(images, rows))
+
+        done, _ = tf.while_loop(lambda done, finite: (done < count) & finite, step, (tf.constant(0), tf.constant(True)))
+        return done
+
+    def _train_step(self, batch: Any) -> Any:
+        means = self.model.train_step(_to_model(batch))
+        return tf.math.is_finite(means["loss"])  # a mean that was not finite once stays so
+
+    def _validation_terms(self, batch: Any) -> Any:
+        batch = _to_model(batch)
+        return self.model.terms(batch, self.model(batch, training=False))
+
+    def _validation_sums(self, images: Any) -> tuple[Any, Any]:
+        count = tf.shape(images)[0]
+        offsets = tf.range(VALIDATION_BATCH)
+
+        def add(start: Any, reconstruction: Any, kl: Any) -> tuple[Any, Any, Any]:
+            rows = start + offsets
+            terms = self._terms(tf.gather(images, tf.minimum(rows, count - 1)))
+            inside = tf.cast(rows < count, tf.float32)
+            return (
+                start + VALIDATION_BATCH,
+                reconstruction + tf.reduce_sum(terms[0] * inside),
+                kl + tf.reduce_sum(terms[1] * inside),
+            )
+
+        zero = tf.constant(0.0)
+        _, reconstruction, kl = tf.while_loop(lambda start, *_: start < count, add, (tf.constant(0), zero, zero))
+        return reconstruction, kl
+
+
+def _to_model(pixels: Any) -> Any:
+    # `images.pixels.to_model` in TensorFlow
+    return tf.cast(pixels, tf.float32) * tf.constant(np.float32(SCALE))

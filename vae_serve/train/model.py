@@ -1,0 +1,103 @@
+"""The variational autoencoder as one trainable Keras model, in `keras.ops` alone: any Keras backend can train it.
+
+Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (arXiv:1312.6114): the loss is the negative of their
+equation 10, the KL term in closed form (appendix B).
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+Floats = npt.NDArray[np.float32]
+
+
+@keras.saving.register_keras_serializable("vae_serve")
+class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships no types
+    """An encoder and a decoder, trained together by the stock `train_step`.
+
+    The loss of a batch is the mean over its images of reconstruction + beta x KL, in nats per image, for one or several
+    draws of z. It comes from the decoder's logits, which neither clip nor round.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        *,
+        beta: float = 1.0,
+        draws: int = 1,
+        seed: int = 0,
+        replicas: int = 1,
+    ) -> None:
+        super().__init__(name="vae")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.logits = keras.Model(decoder.input, decoder.get_layer("logits").output, name="logits")
+        self.beta = beta
+        self.draws = draws
+        self.replicas = replicas  # of a tf.distribute strategy: the gradients of all are summed
+        self.batch_statistics = True  # False: batch normalisation by its moving statistics, while training too
+        self.noise = keras.random.SeedGenerator(seed)
+        self.reconstruction = keras.metrics.Mean("reconstruction")
+        self.kl = keras.metrics.Mean("kl")
+
+    def call(self, image: Any, training: bool = False) -> dict[str, Any]:
+        """Image (n, H, W, C), 0..1, to z_mean and z_log_var (n, d) and logits (draws, n, H, W, C)."""
+        moving = training and self.batch_statistics
+        z_mean, z_log_var = self.encoder(image, training=moving)
+        # Training goes on drawing; evaluation takes the same draws each time, so that two epochs can be compared.
+        noise = ops.stack(
+            [
+                keras.random.normal(ops.shape(z_mean), seed=self.noise if training else number)
+                for number in range(self.draws)
+            ]
+        )
+        z = z_mean + ops.exp(0.5 * z_log_var) * noise  # (draws, n, d)
+        logits = self.logits(ops.reshape(z, (-1, z.shape[-1])), training=moving)
+        return {
+            "z_mean": z_mean,
+            "z_log_var": z_log_var,
+            "logits": ops.reshape(logits, (self.draws, -1, *logits.shape[1:])),
+        }
+
+    def terms(self, image: Any, y_pred: dict[str, Any]) -> tuple[Any, Any]:
+        """Reconstruction and KL of each image (n,), in nats; the reconstruction is the mean over the draws."""
+        logits = y_pred["logits"]
+        # -log p(x|z) of a Bernoulli with these logits, in the form that never overflows
+        per_pixel = ops.maximum(logits, 0) - logits * image + ops.log1p(ops.exp(-ops.abs(logits)))
+        reconstruction = ops.mean(ops.sum(per_pixel, axis=(2, 3, 4)), axis=0)
+        z_mean, z_log_var = y_pred["z_mean"], y_pred["z_log_var"]
+        kl = 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=1)
+        return reconstruction, kl
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The scalar that the stock step minimises. `sample_weight` (n,) is not used: every image counts the same."""
+        reconstruction, kl = self.terms(x, y_pred)
+        self.reconstruction.update_state(reconstruction)
+        self.kl.update_state(kl)
+        return ops.mean(reconstruction + self.beta * kl) / self.replicas
+
+
+def encode_with(encoder: keras.Model) -> Any:
+    """The encoder as `metrics` takes it: image (n, H, W, C) to z_mean, z_log_var (n, d), numpy arrays."""
+
+    def encode(images: Floats) -> tuple[Floats, Floats]:
+        z_mean, z_log_var = encoder.predict_on_batch(images)
+        return z_mean, z_log_var
+
+    return encode
+
+
+def decode_with(decoder: keras.Model) -> Any:
+    """The decoder as `metrics` takes it: z (n, d) to image (n, H, W, C), numpy arrays."""
+
+    def decode(z: Floats) -> Floats:
+        images: Floats = decoder.predict_on_batch(z)
+        return images
+
+    return decode

@@ -1,0 +1,67 @@
+"""How the small model is trained best, as data: phases one after the other, each with its own rate and rules. Pure."""
+
+from dataclasses import dataclass, replace
+
+from vae_serve.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one set of rules and a fresh Adam."""
+
+    epochs: int
+    rate: float  # Adam's learning rate at the beginning, after any warm-up
+    cosine: bool = False  # the rate falls to 0 along half a cosine, step by step; otherwise it stays
+    warmup: float = 0.0  # the share of the phase's steps over which the rate climbs from 0, linearly
+    batch_statistics: bool = True  # False: batch normalisation by its moving statistics, as when the model is used
+    all_images: bool = False  # the images of the validation split are trained on too
+    draws: int = 1  # of z for each image and step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Phases in order."""
+
+    name: str
+    phases: tuple[Phase, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def scaled(self, epochs: int) -> "Recipe":
+        """The same recipe over another number of epochs: every phase keeps its share, and one without an epoch goes."""
+        ends = [0]
+        for phase in self.phases:
+            ends.append(ends[-1] + phase.epochs)
+        ends = [round(end * epochs / self.epochs) for end in ends]
+        phases = [
+            replace(phase, epochs=end - start)
+            for phase, start, end in zip(self.phases, ends, ends[1:], strict=False)
+            if end > start
+        ]
+        return replace(self, phases=tuple(phases))
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("best", (Phase(60, 4e-3, cosine=True), Phase(20, 1e-3, cosine=True, batch_statistics=False))),
+        Recipe("tutorial", (Phase(100, 1e-3),)),
+    )
+}
+
+
+def find(name: str, epochs: int | None) -> Recipe:
+    """The recipe of this name, over `epochs` epochs where given.
+
+    Raises:
+        UsageError: no such recipe, or fewer epochs than one.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: the recipes are {', '.join(RECIPES)}")
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"--epochs {epochs}: training takes at least 1 epoch")
+    recipe = RECIPES[name]
+    return recipe if epochs is None else recipe.scaled(epochs)
