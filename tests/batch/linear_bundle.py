@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vae_serve.bundle import FileEntry, GraphSpec, Manifest, TensorSpec
+from vae_serve.images.pixels import PixelRule
 
 Shape = tuple[int, int, int]
 
@@ -52,7 +53,7 @@ def write(folder: Path, latent_dim: int = 2, image_shape: Shape = (6, 5, 1), wei
         arch="linear",
         latent_dim=latent_dim,
         image_shape=image_shape,
-        pixels={},
+        pixels=PixelRule(*image_shape).to_json(),
         encoder=GraphSpec("encoder.onnx", (_spec("image", image),), (_spec("z_mean", z), _spec("z_log_var", z))),
         decoder=GraphSpec("decoder.onnx", (_spec("z", z),), (_spec("image", image),)),
         opset=17,
@@ -80,6 +81,12 @@ def decoded(z: np.ndarray, image_shape: Shape = (6, 5, 1), seed: int = 0) -> np.
     """What the bundle's decoder must give, computed by numpy in float64 and rounded to bytes: (n, H, W, C) uint8."""
     sums = z.astype(np.float64) @ decoder_weights(z.shape[1], image_shape, seed) + 0.1
     return np.rint(255 / (1 + np.exp(-sums))).astype(np.uint8).reshape(-1, *image_shape)
+
+
+def encoded(images: np.ndarray, latent_dim: int = 2, seed: int = 0) -> np.ndarray:
+    """What the bundle's encoder must give as z_mean for bytes (n, H, W, C): (n, latent_dim) float64."""
+    rows = images.reshape(len(images), -1).astype(np.float64) / 255
+    return rows @ decoder_weights(latent_dim, images.shape[1:], seed).T / rows.shape[1]
 
 
 def _model(nodes: list, inputs: dict, outputs: dict, constants: dict) -> bytes:

@@ -117,7 +117,7 @@ class Job:
         Raises:
             OutputError: no room, or the folder cannot be written to; finished shards stay.
         """
-        self._put(_record(self.folder, shard.number), _as_json(record))
+        self._put(_record(self.folder, shard.number), as_json(record))
         self._put(self.path(shard), write)
         self.records[shard.number] = record
 
@@ -191,7 +191,7 @@ def _prepare(folder: Path, plan: Plan, overwrite: bool) -> Job:
     if overwrite or found is None:
         _clear(folder, found)
         state.mkdir()
-        job._put(state / "plan.json", _as_json(plan.to_json()))
+        job._put(state / "plan.json", as_json(plan.to_json()))
     for leftover in [*folder.iterdir(), *state.iterdir()]:
         if _PARTIAL.fullmatch(leftover.name):
             leftover.unlink()
@@ -225,7 +225,8 @@ def _record(folder: Path, number: int) -> Path:
     return folder / _STATE / f"part-{number:05d}.json"
 
 
-def _as_json(found: Json) -> Write:
+def as_json(found: Json) -> Write:
+    """Writes an object as a JSON file."""
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return lambda file: file.write(text.encode())
 

@@ -6,7 +6,7 @@ together shard by shard, so that memory stays flat.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,16 @@ def vectors(values: Floats, given: npt.NDArray[np.bool_] | None = None) -> pa.Ar
     mask = None if given is None or given.all() else pa.array(~given)
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+
+
+def texts(values: Sequence[str | None]) -> pa.Array:
+    """A column of strings; None is null."""
+    return pa.array(values, pa.string())
+
+
+def numbers(values: Array, given: npt.NDArray[np.bool_]) -> pa.Array:
+    """(n,) integers as a column of int32; null where `given` (n,) is false."""
+    return pa.array(values.astype(np.int32), mask=~given)
 
 
 def write_parquet(file: BinaryIO, columns: Mapping[str, Any], about: Mapping[str, str] | None = None) -> None:

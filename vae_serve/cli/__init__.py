@@ -12,6 +12,7 @@ import typer
 
 from vae_serve import __version__, errors
 from vae_serve.cli import talk
+from vae_serve.cli.embed import embed
 from vae_serve.cli.evaluate import evaluate
 from vae_serve.cli.generate import generate
 from vae_serve.cli.train import train
@@ -56,6 +57,7 @@ def vae_serve(
 COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each from the module of its name
     train,
     evaluate,
+    embed,
     generate,
 )
 for command in COMMANDS:

@@ -1,12 +1,75 @@
-"""Bytes to the model's floats and back, and pictures side by side. Pure."""
+"""The rule from a picture to the model's input, bytes to the model's floats and back, pictures side by side. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from vae_serve.errors import BundleError
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 SCALE = np.float32(1 / 255)
+
+Fit = Literal["stretch", "pad", "crop"]
+Invert = Literal["no", "yes", "auto"]
+
+
+@dataclass(frozen=True)
+class PixelRule:
+    """How any picture becomes the model's input; `vae_serve.images.decode` carries it out.
+
+    In this order: turned as its EXIF says, composited over `background` where it is transparent, made grey or RGB,
+    fitted to size, inverted, scaled. The same in training and serving: a manifest's `pixels` is this as a dict.
+    """
+
+    height: int
+    width: int
+    channels: int  # 1: grey, ITU-R BT.601 luma; 3: RGB
+    fit: Fit = "stretch"  # pad: whole picture, the rest in the median of its border; crop: the largest middle part
+    filter: Literal["bilinear"] = "bilinear"  # for another size; its support widens when shrinking, as Pillow has it
+    background: int = 255  # grey level 0..255 under transparency
+    invert: Invert = "no"  # auto: where the median of the picture's border is 128 or more, so that dark is ground
+    scale: float = float(SCALE)  # bytes times this are the model's floats
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """The rule of a manifest.
+
+        Raises:
+            BundleError: a field is missing, unknown, or has a value that this vae-serve does not know.
+        """
+        try:
+            rule = cls(**found)
+        except TypeError as error:
+            raise BundleError(f"the manifest's pixel rule is not valid: {error}") from None
+        known: dict[str, tuple[object, ...]] = {
+            "channels": (1, 3),
+            "fit": get_args(Fit),
+            "filter": ("bilinear",),
+            "invert": get_args(Invert),
+            "scale": (float(SCALE),),
+            "background": tuple(range(256)),
+        }
+        for one in fields(cls):
+            value = getattr(rule, one.name)
+            if one.name in known and value not in known[one.name]:
+                raise BundleError(f"the manifest's pixel rule has {one.name} {value!r}, which is not known here")
+        if not (isinstance(rule.height, int) and isinstance(rule.width, int) and rule.height > 0 < rule.width):
+            raise BundleError(f"the manifest's pixel rule has the size {rule.width!r} x {rule.height!r}")
+        return rule
+
+    def to_json(self) -> dict[str, Any]:
+        """As a manifest holds it."""
+        return asdict(self)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.height, self.width, self.channels
 
 
 def to_model(pixels: Bytes) -> Floats:
