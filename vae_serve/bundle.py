@@ -13,7 +13,7 @@ the manifest does not name, no link, no path that leads out of the folder, no fi
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -170,12 +170,24 @@ def _read_checked(root: Path, entry: FileEntry) -> bytes:
     return contents
 
 
+def with_files(manifest: Manifest, folder: Path) -> Manifest:
+    """The manifest with an entry for every file of the folder but itself, sorted by path."""
+    paths = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    entries = []
+    for path in paths:
+        if path != MANIFEST:
+            contents = (folder / path).read_bytes()
+            entries.append(FileEntry(path, len(contents), hashlib.sha256(contents).hexdigest()))
+    return replace(manifest, files=tuple(entries))
+
+
 def find(model: Path | None, exports: Path = Path("exports")) -> Path:
     """The bundle to serve: `model`, else the newest one under `exports`, else the one inside the package."""
     if model is not None:
         return model
     if exports.is_dir():
-        manifests = sorted(exports.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime_ns)
+        # [!.]: a name that begins with a dot is an export that has not finished
+        manifests = sorted(exports.glob(f"[!.]*/{MANIFEST}"), key=lambda file: file.stat().st_mtime_ns)
         if manifests:
             return manifests[-1].parent
     packaged = Path(str(package_files("vae_serve"))) / "default_model"

@@ -14,8 +14,11 @@ from vae_serve import __version__, errors
 from vae_serve.cli import talk
 from vae_serve.cli.embed import embed
 from vae_serve.cli.evaluate import evaluate
+from vae_serve.cli.export import export
 from vae_serve.cli.generate import generate
+from vae_serve.cli.inspect import inspect
 from vae_serve.cli.train import train
+from vae_serve.cli.verify import verify
 
 OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -57,6 +60,9 @@ def vae_serve(
 COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each from the module of its name
     train,
     evaluate,
+    export,
+    verify,
+    inspect,
     embed,
     generate,
 )

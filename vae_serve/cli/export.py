@@ -1,0 +1,61 @@
+"""`vae-serve export`: a run to a bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vae_serve.cli import talk
+from vae_serve.errors import UsageError
+
+
+def export(
+    run: Annotated[Path | None, typer.Argument(help="A finished run. [default: the newest one in runs/]")] = None,
+    *,
+    format: Annotated[
+        list[str] | None, typer.Option(help="onnx or savedmodel; repeat for both. [default: both]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The bundle's folder. [default: exports/ and the run's name]")
+    ] = None,
+    opset: Annotated[int, typer.Option(help="ONNX opset: the older, the more runtimes read it.")] = 13,
+    pixels: Annotated[
+        str, typer.Option(help="What a picture is to the graphs: float32, 0..1, or uint8, 0..255.")
+    ] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
+    as_json: talk.AsJson = False,
+    quiet: talk.Quiet = False,
+) -> None:
+    """A finished run becomes a bundle: ONNX files and SavedModels, compared with the trained model before they count.
+
+    An output that differs by more than 1e-5 from what the trained model gives is an error, and nothing is written.
+    """
+    from vae_serve.train import backend, runs
+
+    backend.start("export")
+    from vae_serve.export import build
+
+    formats = tuple(dict.fromkeys(format or build.FORMATS))
+    if unknown := set(formats) - set(build.FORMATS):
+        raise UsageError(f"--format {sorted(unknown)[0]}: the formats are {', '.join(build.FORMATS)}")
+    if pixels not in build.PIXELS:
+        raise UsageError(f"--pixels {pixels}: a picture is {' or '.join(build.PIXELS)}")
+    found = runs.load(run) if run else runs.newest()
+    if not quiet and run is None:
+        talk.say(f"the newest finished run is {found.path}")
+    target = out or Path("exports", found.path.resolve().name)
+    asked = build.Export(found, target, formats, opset, pixels, overwrite)
+    manifest = build.export(asked)
+    largest = max(report["largest"] for report in manifest.parity["reports"])
+    if not quiet:
+        talk.say(f"{found.path} became {target}: {', '.join(formats)}, at most {largest:.1e} from the trained model")
+    if as_json:
+        talk.emit(
+            {
+                "run": found.path,
+                "bundle": target,
+                "formats": formats,
+                "largest_difference": largest,
+                "files": [entry.path for entry in manifest.files],
+            }
+        )

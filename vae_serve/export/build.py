@@ -1,0 +1,145 @@
+"""A finished run becomes a bundle: convert, pass the gate, and only then take the name."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from vae_serve import __version__, bundle
+from vae_serve.bundle import Json, Manifest
+from vae_serve.errors import OutputError
+from vae_serve.export import gate
+from vae_serve.export.card import card
+from vae_serve.export.onnx import OPSET, ir_version, to_onnx
+from vae_serve.export.savedmodel import write_savedmodel
+from vae_serve.export.signature import decoder_spec, encoder_spec
+from vae_serve.parity import TOLERANCE
+from vae_serve.train import data
+from vae_serve.train.runs import Run
+
+FORMATS = ("onnx", "savedmodel")
+PIXELS = ("float32", "uint8")
+LICENCE = "MIT"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is asked for."""
+
+    run: Run  # finished
+    out: Path  # the bundle's folder
+    formats: tuple[str, ...] = FORMATS
+    opset: int = OPSET  # 13 to the newest that the installed onnx converts to
+    pixels: str = "float32"  # what a picture is to the graphs: float32 0..1, or uint8 0..255
+    overwrite: bool = False  # a bundle at `out` gives way; nothing else does
+
+
+def export(asked: Export) -> Manifest:
+    """Writes the bundle, or nothing.
+
+    Raises:
+        OutputError: `out` exists, or cannot be written to.
+        ParityError: a copy differs from the trained model.
+        RunError, SourceError: the run or its test images cannot be read.
+    """
+    make_room(asked.out, asked.overwrite)
+    aside = Path(tempfile.mkdtemp(prefix=f".{asked.out.name}.", dir=asked.out.parent))
+    try:
+        manifest = _write(asked, aside)
+        bundle.load(aside)
+        _rename(aside, asked.out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+def make_room(out: Path, overwrite: bool) -> None:
+    """Makes sure, before any work, that a bundle may be written to `out`.
+
+    Raises:
+        OutputError: it may not; says why.
+    """
+    if out.exists():
+        if not overwrite:
+            raise OutputError(f"{out} exists; name another one with --out, or give --overwrite")
+        if not (out / bundle.MANIFEST).is_file():
+            raise OutputError(f"{out} exists and is no bundle, so --overwrite will not remove it; name another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"{out.parent} cannot be written to; name another folder with --out")
+
+
+def _rename(aside: Path, out: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    aside.chmod(0o777 & ~mask)  # mkdtemp keeps others out
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        out.rename(old / "replaced")
+        aside.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        aside.rename(out)
+
+
+def _write(asked: Export, folder: Path) -> Manifest:
+    run = asked.run
+    config: Json = run.record["config"]
+    shape: tuple[int, int, int] = tuple(config["image_shape"])
+    encoder, decoder = run.encoder(), run.decoder()
+    test_images = data.load(config["data"]).test_images
+
+    inputs = gate.encoder_side(encoder, encoder_spec(shape, config["latent_dim"], asked.pixels), test_images)
+    outputs = gate.decoder_side(decoder, decoder_spec(shape, config["latent_dim"], asked.pixels), inputs.expected[0])
+    reports: list[Json] = []
+    for side, model in ((inputs, encoder), (outputs, decoder)):
+        if "savedmodel" in asked.formats:
+            path = folder / "saved_model" / side.name
+            write_savedmodel(model, side.spec, path)
+            reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(path / "1"), side.spec))
+        if "onnx" in asked.formats:
+            contents = to_onnx(model, side.spec, asked.opset, {})
+            (folder / side.spec.file).write_bytes(contents)
+            reports += gate.check_onnx(side, contents)
+
+    with_onnx = "onnx" in asked.formats
+    draft = Manifest(
+        schema_version=bundle.SCHEMA_VERSION,
+        name=run.record["name"],
+        arch=config["arch"],
+        latent_dim=config["latent_dim"],
+        image_shape=shape,
+        pixels=run.record["pixels"],
+        encoder=inputs.spec if with_onnx else None,
+        decoder=outputs.spec if with_onnx else None,
+        opset=asked.opset if with_onnx else None,
+        ir_version=ir_version(asked.opset) if with_onnx else None,
+        parameters=run.record["parameters"],
+        weights_sha256=weights_sha256(encoder, decoder),
+        data=run.record["data"],
+        training={"command": run.record["command"], **config},
+        metrics=run.record["metrics"]["test"],
+        parity={"tolerance": TOLERANCE, "reports": reports},
+        versions={"vae-serve": __version__, **run.record["versions"]},
+        licence=LICENCE,
+        files=(),
+    )
+    (folder / "README.md").write_text(card(draft), encoding="utf-8")
+    manifest = bundle.with_files(draft, folder)
+    (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def weights_sha256(*models: keras.Model) -> str:
+    """A fingerprint of all weights, in the models' order, with their shapes; float32 little-endian."""
+    digest = hashlib.sha256()
+    for model in models:
+        for weight in model.get_weights():
+            digest.update(str(weight.shape).encode())
+            digest.update(np.ascontiguousarray(weight, "<f4").data)
+    return digest.hexdigest()

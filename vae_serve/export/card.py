@@ -1,0 +1,97 @@
+"""The bundle's README.md: a model card made from the manifest alone."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vae_serve.bundle import Json, Manifest
+from vae_serve.parity import TOLERANCE
+
+COLOURS = {1: "grey", 3: "colour"}
+
+CALL = """\
+## Use
+
+From a shell: `vae-serve generate --grid 15 --model FOLDER`, `vae-serve embed IMAGES --model FOLDER`. From Python,
+with nothing but numpy and ONNX Runtime:
+
+```python
+import numpy as np
+import onnxruntime as ort
+
+encoder = ort.InferenceSession("encoder.onnx")
+decoder = ort.InferenceSession("decoder.onnx")
+images = {images}
+z_mean, z_log_var = encoder.run(["z_mean", "z_log_var"], {{"image": images}})  # each ({batch}, {d})
+z = z_mean + np.exp(z_log_var / 2) * np.random.default_rng(0).standard_normal(z_mean.shape, np.float32)
+(pictures,) = decoder.run(["image"], {{"z": z}})  # {shape}, {range}
+```
+"""
+
+
+def card(manifest: Manifest) -> str:
+    """Markdown: what it is, its figures, how to call it in ten lines, how it was made, its licence."""
+    height, width, channels = manifest.image_shape
+    title = (
+        f"# {manifest.name}\n\nA variational autoencoder (`{manifest.arch}`, "
+        f"{manifest.parameters['encoder'] + manifest.parameters['decoder']:,} parameters) of {height} x {width} "
+        f"{COLOURS.get(channels, f'{channels}-channel')} pictures, {manifest.latent_dim} latent "
+        f"dimension{'s' if manifest.latent_dim > 1 else ''}, trained on `{manifest.data['name']}`. "
+        "`manifest.json` says everything that stands here, and more.\n"
+    )
+    parts = [title]
+    if manifest.encoder and manifest.decoder:
+        parts += [_tensors(manifest), _call(manifest, raw=manifest.encoder.inputs[0].dtype == "uint8")]
+    parts += [
+        "## Test figures\n\n" + _table(("figure", "value"), _flat(manifest.metrics)),
+        "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model before "
+        f"the folder got its name; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest.parity),
+        "## Training\n\n" + _table(("setting", "value"), _flat(manifest.training)),
+        f"## Licence\n\nThe weights: {manifest.licence}. The data: {manifest.data.get('licence', 'not stated')}.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _tensors(manifest: Manifest) -> str:
+    rows = [
+        (graph.file, side, f"`{tensor.name}`", tensor.dtype, " x ".join(map(str, tensor.shape)))
+        for graph in (manifest.encoder, manifest.decoder)
+        if graph
+        for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
+        for tensor in tensors
+    ]
+    opset = f"\nOpset {manifest.opset}, IR version {manifest.ir_version}; standard operators alone.\n"
+    return _table(("file", "", "tensor", "dtype", "shape"), rows) + opset
+
+
+def _call(manifest: Manifest, raw: bool) -> str:
+    shape = ", ".join(map(str, manifest.image_shape))
+    zeros = f"np.zeros((5, {shape}), np.{'uint8' if raw else 'float32'})"
+    return CALL.format(
+        images=f"{zeros}  # {'bytes as they are in the file' if raw else 'pixels 0..255 times float32(1 / 255)'}",
+        batch=5,
+        d=manifest.latent_dim,
+        shape=f"(5, {shape})",
+        range="bytes 0..255" if raw else "0..1",
+    )
+
+
+def _parity(parity: Json) -> str:
+    worst: dict[tuple[str, str, str], Json] = {}
+    for report in parity["reports"]:
+        worst.setdefault((report["network"], report["copy"], report["tensor"]), report)
+    rows = [(*key, f"{r['rows']:,}", f"{r['largest']:.1e}", f"{r['mean']:.1e}") for key, r in worst.items()]
+    return _table(("network", "copy", "tensor", "rows", "largest difference", "mean"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested figures as `outer, inner` and value; the names as they stand in the manifest."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path}, {name}" if path else name)
+    else:
+        yield path, f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,139 @@
+"""The gate: every copy of a model is run against the trained Keras model before a bundle gets its name.
+
+What is compared: the encoder on the run's test images; the decoder on the codes of those images, on draws from the
+prior, and on far corners of the latent space. The measure and the tolerance are `vae_serve.parity`'s.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import tensorflow as tf
+
+from vae_serve import latents, parity
+from vae_serve.bundle import GraphSpec, Json
+from vae_serve.images import pixels
+
+Array = npt.NDArray[Any]
+Run = Callable[[Array], list[Array]]  # a batch to its outputs, in the contract's order
+
+PRIOR_DRAWS = 10_000
+PRIOR_SEED = 0
+CORNER = 10.0  # as far out as anybody will ask: a standard normal stays within 6
+CORNERS = 256  # at most; a latent space of 64 dimensions has 2**64
+BATCHES = (1, 2, 3, 7, 64, 257)
+CHUNK = 256  # rows a call in the long comparisons
+LEVELS = {
+    "no optimisation": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "full optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One network of the trained model: what goes in and what comes out, the truth that its copies are held against."""
+
+    name: str  # "encoder" or "decoder"
+    spec: GraphSpec
+    inputs: Array  # (n, ...) in the dtype of the contract
+    expected: tuple[Array, ...]  # for each output (n, ...) float32, pictures 0..1 whatever the contract's dtype
+
+
+def encoder_side(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.uint8]) -> Side:
+    """The trained encoder on the test images (n, H, W, C)."""
+    floats = pixels.to_model(images)
+    expected = in_chunks(run_keras(encoder), floats)
+    return Side("encoder", spec, images if spec.inputs[0].dtype == "uint8" else floats, tuple(expected))
+
+
+def decoder_side(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Side:
+    """The trained decoder on the codes (n, d) of the test images, as many prior draws as `PRIOR_DRAWS`, and corners."""
+    latent_dim = codes.shape[1]
+    inputs = np.concatenate([codes, latents.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim)])
+    return Side("decoder", spec, inputs, tuple(in_chunks(run_keras(decoder), inputs)))
+
+
+def corners(latent_dim: int) -> Array:
+    """Points of [-10, 10]^d (n, d): the centre, the ends of the axes, and the first `CORNERS` corners."""
+    axes = np.concatenate([np.eye(latent_dim), -np.eye(latent_dim)])
+    signs = list(itertools.islice(itertools.product((-1.0, 1.0), repeat=latent_dim), CORNERS))
+    return (CORNER * np.concatenate([np.zeros((1, latent_dim)), axes, signs])).astype(np.float32)
+
+
+def check(side: Side, copy: str, run: Run) -> list[Json]:
+    """Runs one copy on all inputs; a report for each output, ready for the manifest.
+
+    Raises:
+        ParityError: an output differs by more than the tolerance; names tensor, index and both values.
+    """
+    return [{"network": side.name, "copy": copy, **report.to_json()} for report in _compare(side, copy, run, CHUNK)]
+
+
+def check_onnx(side: Side, model: bytes) -> list[Json]:
+    """As `check`, for an ONNX file: at every optimisation level, in batches of every size, and row by row.
+
+    Raises:
+        ParityError: as `check`; or a row's result depends on the batch that it stands in.
+    """
+    reports = []
+    for level, value in LEVELS.items():
+        run = run_onnx(model, side.spec, value)
+        copy = f"ONNX, {level}"
+        reports += check(side, copy, run)
+        some = Side(side.name, side.spec, side.inputs[: max(BATCHES)], tuple(e[: max(BATCHES)] for e in side.expected))
+        for batch in BATCHES:
+            _compare(some, f"{copy}, batches of {batch}", run, batch)
+        together, alone = in_chunks(run, some.inputs), in_chunks(run, some.inputs, 1)
+        for output, all_rows, each_row in zip(side.spec.outputs, together, alone, strict=True):
+            parity.require(
+                parity.compare(output.name, each_row, all_rows), f"{side.name}, {copy}, a batch against its rows"
+            )
+    return reports
+
+
+def run_keras(model: keras.Model) -> Run:
+    """A Keras model in inference mode."""
+    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), reduce_retracing=True)
+    return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
+
+
+def run_savedmodel(folder: str, spec: GraphSpec) -> Run:
+    """The signature `serving_default` of a SavedModel on disk."""
+    loaded = tf.saved_model.load(folder)
+    function = loaded.signatures["serving_default"]
+
+    def run(batch: Array) -> list[Array]:
+        outputs = function(**{spec.inputs[0].name: tf.constant(batch)})
+        return [outputs[output.name].numpy() for output in spec.outputs]
+
+    return run
+
+
+def run_onnx(model: bytes, spec: GraphSpec, level: ort.GraphOptimizationLevel) -> Run:
+    """An ONNX file in ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in spec.outputs]
+    return lambda batch: list(session.run(names, {spec.inputs[0].name: batch}))
+
+
+def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:
+    """`run` over any number of rows, `chunk` at a time: each output whole."""
+    parts = [run(rows[start : start + chunk]) for start in range(0, len(rows), chunk)]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _compare(side: Side, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
+    outputs = in_chunks(run, side.inputs, chunk)
+    return [
+        parity.require(parity.compare(output.name, truth, found), f"{side.name}, {copy}")
+        for output, truth, found in zip(side.spec.outputs, side.expected, outputs, strict=True)
+    ]

@@ -1,0 +1,95 @@
+"""Two sets of outputs become a report: how far apart they are, where most, and how the differences are spread. Pure."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.errors import ParityError
+
+# THE TOLERANCE, stated here alone: |actual - expected| / max(1, |expected|) may not exceed it. That is absolute for
+# pixels, which lie in 0..1, and relative for an encoder's outputs where they are large: a float32 carries 24 bits, so
+# a z_mean of 30 cannot be had to 1e-5 absolute from any other order of summation.
+TOLERANCE = 1e-5
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far `actual` is from `expected` over all elements of one tensor; see `TOLERANCE` for the measure."""
+
+    tensor: str
+    rows: int
+    largest: float
+    mean: float
+    p999: float  # 99.9th percentile
+    index: tuple[int, ...]  # of the worst element
+    expected: float  # there
+    actual: float  # there
+
+    @property
+    def equal(self) -> bool:
+        """True when no element exceeds the tolerance."""
+        return self.largest <= TOLERANCE
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as a plain dict, each rounded to 3 significant digits, the two values kept whole."""
+        figures = {name: float(f"{getattr(self, name):.3g}") for name in ("largest", "mean", "p999")}
+        return {**asdict(self), "index": list(self.index), **figures}
+
+
+def difference(expected: Array, actual: Array) -> npt.NDArray[np.float64]:
+    """|actual - expected| / max(1, |expected|), element by element; infinite where either is not finite.
+
+    Raises:
+        ParityError: the shapes differ.
+    """
+    if expected.shape != actual.shape:
+        raise ParityError(f"shape {actual.shape} where {expected.shape} was expected")
+    wide = expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        apart = np.abs(actual.astype(np.float64) - wide) / np.maximum(1.0, np.abs(wide))
+    apart[~np.isfinite(apart)] = np.inf
+    return apart
+
+
+def compare(tensor: str, expected: Array, actual: Array) -> Report:
+    """Compares two arrays (n, ...) of one tensor, n > 0.
+
+    Raises:
+        ParityError: the shapes differ, or there is nothing to compare.
+    """
+    if expected.size == 0:
+        raise ParityError(f"{tensor}: nothing to compare")
+    try:
+        apart = difference(expected, actual)
+    except ParityError as error:
+        raise ParityError(f"{tensor}: {error}") from None
+    worst = tuple(int(axis) for axis in np.unravel_index(int(np.argmax(apart)), apart.shape))
+    return Report(
+        tensor=tensor,
+        rows=len(expected),
+        largest=float(apart[worst]),
+        mean=float(apart.mean()),
+        p999=float(np.percentile(apart, 99.9, method="higher")),
+        index=worst,
+        expected=float(expected[worst]),
+        actual=float(actual[worst]),
+    )
+
+
+def require(report: Report, where: str) -> Report:
+    """Returns the report when it is within the tolerance.
+
+    Raises:
+        ParityError: names the tensor, the index and both values. `where` says what was compared.
+    """
+    if not report.equal:
+        index = ", ".join(map(str, report.index))
+        raise ParityError(
+            f"{where}: {report.tensor}[{index}] is {report.actual:.9g} where the trained model gives "
+            f"{report.expected:.9g}; a difference of {report.largest:.3g} exceeds {TOLERANCE:g}"
+        )
+    return report
