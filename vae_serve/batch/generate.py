@@ -1,30 +1,51 @@
-"""Pictures from latent points: one large picture of the latent plane, or any number of drawn ones.
+"""Pictures from latent points: the latent plane, drawn samples, given points, the way from one picture to another.
 
-Every picture is a tile of one or more points. All points are decoded in batches; files appear under their name only
-when they are whole.
+A picture shows one point or tiles several. All points are decoded in batches, on all cores; a file or folder appears
+under its name when it is whole. A long job goes on where it was stopped: what is made so far waits in OUT.partial.
 """
 
+import math
 import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vae_serve import latents
-from vae_serve.batch.runtime import in_batches, open_decoder
+from vae_serve.batch import drawing
+from vae_serve.batch import points as sources
+from vae_serve.batch.drawing import Layout
+from vae_serve.batch.points import Points
+from vae_serve.batch.runtime import open_decoder
 from vae_serve.bundle import Bundle
-from vae_serve.errors import OutputError, UsageError
+from vae_serve.errors import ImageError, SourceError, UsageError
 from vae_serve.images import pixels, png
+from vae_serve.latents import Floats
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to draw."""
+    """What to draw: a plane (grid alone), draws (count), given points (latents) or a line (interpolate)."""
 
-    grid: int | None = None  # pictures along a side: the latent plane
-    count: int | None = None  # drawn pictures
+    grid: int | None = None  # pictures along a side
+    count: int | None = None  # drawn pictures; sheets of grid x grid where there is a grid
     seed: int = 0  # of the drawn ones
-    out: Path | None = None  # a PNG file for the plane, a folder for drawn ones; None: a name that says what it is
+    latents: Path | None = None  # a file of points
+    interpolate: tuple[Path, Path] | None = None  # two pictures
+    steps: int = 10  # of the line, both ends included
+    span: float | None = None  # the plane reaches from -span to span; None: 4
+    quantiles: bool = False  # the plane in equal steps of the prior's probability
+    slice: tuple[int, int] | None = None  # the plane's two dimensions; None: 0 and 1 of two
+    axes: bool = False  # the plane's coordinates at the picture's edge
+    out: Path | None = None  # None: a name that says what it is
     overwrite: bool = False
+    workers: int = 1  # decoding threads
+
+    @property
+    def plane(self) -> bool:
+        """Whether it is the latent plane that is wished for."""
+        return self.count is None and self.latents is None and self.interpolate is None
 
 
 @dataclass(frozen=True)
@@ -34,108 +55,161 @@ class Result:
     path: Path
     pictures: int
     points: int
+    missing: tuple[int, ...] = ()  # rows of `latents` without a vector; their pictures are black
 
 
-def generate(bundle: Bundle, wish: Wish) -> Result:
-    """Draws what is wished for.
+def generate(bundle: Bundle, wish: Wish, report: Callable[..., None] = lambda *_, **__: None) -> Result:
+    """Draws what is wished for. `report(done, total)` is told how many pictures are done.
 
     Raises:
         UsageError: the wish makes no sense, or not with this model.
+        SourceError: the latents or the pictures to interpolate cannot be used.
         OutputError: `out` exists or cannot be written.
-        BundleError: the bundle has no decoder that runs.
+        BundleError: the bundle has no network that runs.
     """
     check(wish, bundle)
     out = wish.out or _default_name(wish)
-    prepare(out, wish.overwrite)
-    decoder = open_decoder(bundle)
-    if wish.grid is not None:
-        points = latents.plane(wish.grid)
-        images = pixels.to_bytes(in_batches(decoder, points)[0])
-        write_file(out, png.encode(pixels.tile(images, wish.grid)))
-        return Result(out, 1, len(points))
-    points = latents.draws(wish.seed, 0, wish.count or 0, bundle.manifest.latent_dim)
-    images = pixels.to_bytes(in_batches(decoder, points)[0])
-    write_folder(out, {f"{index:06}.png": png.encode(image) for index, image in enumerate(images)})
-    return Result(out, len(images), len(points))
+    points = _points(wish, bundle)
+    layout = _layout(wish, points, out)
+    count = layout.pictures(points)
+    if count == 1 and _is_png(out):
+        drawing.refuse_existing(out, wish.overwrite)
+        picture = drawing.draw_one(open_decoder(bundle), points, layout, wish.workers)
+        drawing.write_file(out, png.encode(_labelled(picture, wish) if wish.axes else picture))
+    else:
+        drawing.draw_many(bundle, points, layout, out, wish.overwrite, wish.workers, report)
+    return Result(out, count, points.count, points.missing)
 
 
 def check(wish: Wish, bundle: Bundle) -> None:
     """Raises UsageError where the wish makes no sense, or not with this model."""
-    if (wish.grid is None) == (wish.count is None):
-        raise UsageError("say what to draw: --grid 15 for the latent plane, or --count 100 for drawn pictures")
+    asked = [
+        name
+        for name, value in (("--count", wish.count), ("--latents", wish.latents), ("--interpolate", wish.interpolate))
+        if value is not None
+    ]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} do not go together; ask for one of them")
+    if not asked and wish.grid is None:
+        raise UsageError("say what to draw: --grid 15 for the latent plane, --count 100 for drawn pictures, ...")
     if wish.count is not None and wish.count < 1:
         raise UsageError(f"--count {wish.count} draws nothing; give 1 or more")
     if not 0 <= wish.seed < 1 << 64:
         raise UsageError(f"--seed {wish.seed} is not in 0..2^64-1")
+    if wish.workers < 1:
+        raise UsageError(f"--workers {wish.workers}: give 1 or more")
     if wish.grid is not None:
-        _check_grid(wish.grid, bundle)
+        _check_grid(wish, wish.grid, bundle)
+    if wish.interpolate is not None:
+        _check_line(wish, bundle)
+    _check_plane(wish, bundle)
 
 
-def _check_grid(grid: int, bundle: Bundle) -> None:
+def _check_grid(wish: Wish, grid: int, bundle: Bundle) -> None:
     if grid < 1:
         raise UsageError(f"--grid {grid} draws nothing; give 1 or more")
+    if wish.interpolate is not None:
+        raise UsageError("--grid and --interpolate do not go together; --steps says how many pictures the line has")
     height, width, _ = bundle.manifest.image_shape
-    most = int((png.LARGEST / (height * width)) ** 0.5)
+    most = math.isqrt(png.LARGEST // (height * width))
     if grid > most:
         raise UsageError(
             f"--grid {grid} would be a picture of {grid * width:,} x {grid * height:,} pixels; "
             f"the most for this model is --grid {most}"
         )
-    if bundle.manifest.latent_dim != 2:
+
+
+def _check_line(wish: Wish, bundle: Bundle) -> None:
+    height, width, _ = bundle.manifest.image_shape
+    most = png.LARGEST // (height * width)
+    if not 2 <= wish.steps <= most:
+        raise UsageError(f"--steps {wish.steps}: a line has 2 to {most:,} steps, its ends included")
+
+
+def _check_plane(wish: Wish, bundle: Bundle) -> None:
+    given = {"--span": wish.span, "--quantiles": wish.quantiles, "--slice": wish.slice, "--axes": wish.axes}
+    options = [name for name, value in given.items() if value not in (None, False)]
+    if not wish.plane:
+        if options:
+            raise UsageError(f"{options[0]} is for the latent plane: --grid without --count, --latents, --interpolate")
+        return
+    if wish.span is not None and not 0 < wish.span < math.inf:
+        raise UsageError(f"--span {wish.span}: give a number above 0, such as 4")
+    if wish.span is not None and wish.quantiles:
+        raise UsageError("--span and --quantiles do not go together; the quantiles reach as far as the grid asks for")
+    if wish.axes and wish.out is not None and wish.out.suffix.lower() != ".png":
+        raise UsageError(f"--axes is for one picture; {wish.out} is no .png")
+    d = bundle.manifest.latent_dim
+    if wish.slice is None and d != 2:
         raise UsageError(
-            f"the latent space of {bundle.path} has {bundle.manifest.latent_dim} dimensions, and --grid alone draws a "
-            "plane of 2; draw samples instead: --count 100"
+            f"the latent space of {bundle.path} has {d} dimensions, and --grid alone draws a plane of 2; "
+            + ("choose two of them, such as --slice 0,1, or draw samples: --count 100" if d > 2 else "use --count 100")
         )
+    if wish.slice is not None and (wish.slice[0] == wish.slice[1] or not all(0 <= at < d for at in wish.slice)):
+        raise UsageError(f"--slice {wish.slice[0]},{wish.slice[1]}: give two different ones of 0..{d - 1}")
+
+
+def _points(wish: Wish, bundle: Bundle) -> Points:
+    d = bundle.manifest.latent_dim
+    if wish.count is not None:
+        return sources.drawn(wish.seed, wish.count * (wish.grid or 1) ** 2, d)
+    if wish.latents is not None:
+        return sources.read(wish.latents, d)
+    if wish.interpolate is not None:
+        start, stop = (_encoded(file, bundle) for file in wish.interpolate)
+        return sources.given(latents.line(start, stop, wish.steps))
+    return sources.given(latents.lift(latents.lattice(_axis(wish)), wish.slice or (0, 1), d))
+
+
+def _axis(wish: Wish) -> Floats:
+    side = wish.grid or 1
+    if wish.quantiles:
+        return latents.quantile_axis(side)
+    return latents.linear_axis(side) if wish.span is None else latents.linear_axis(side, wish.span)
+
+
+def _encoded(file: Path, bundle: Bundle) -> Floats:
+    """A picture's z_mean (d,)."""
+    from vae_serve.batch.runtime import open_encoder
+    from vae_serve.images.decode import decode
+    from vae_serve.images.sources import read_file
+
+    rule = pixels.PixelRule.from_json(bundle.manifest.pixels)
+    try:
+        picture = decode(read_file(os.fsencode(file)).data, rule)
+    except ImageError as error:
+        raise SourceError(f"{file}: {error}") from error
+    encoder = open_encoder(bundle)
+    image = picture.pixels[np.newaxis]
+    z_mean: Floats = encoder(image if encoder.spec.inputs[0].dtype == "uint8" else pixels.to_model(image))[0][0]
+    return z_mean
 
 
 def _default_name(wish: Wish) -> Path:
-    if wish.grid is not None:
-        return Path(f"plane-{wish.grid}x{wish.grid}.png")
-    return Path(f"samples-seed{wish.seed}")
+    grid = f"{wish.grid}x{wish.grid}"
+    if wish.interpolate is not None:
+        return Path(f"{wish.interpolate[0].stem}-to-{wish.interpolate[1].stem}.png")
+    if wish.latents is not None:
+        return Path(f"{wish.latents.stem}-decoded")
+    if wish.count is not None:
+        return Path(f"sheets-{grid}-seed{wish.seed}" if wish.grid else f"samples-seed{wish.seed}")
+    return Path(f"plane-{grid}.png")
 
 
-def prepare(out: Path, overwrite: bool) -> None:
-    """Raises OutputError if `out` stands in the way or its folder cannot take it, before any work is done."""
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out} exists; choose another --out, or replace it with --overwrite")
-    folder = out.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}; choose another --out") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {folder.absolute()} cannot be written to; choose another --out")
+def _layout(wish: Wish, points: Points, out: Path) -> Layout:
+    """Planes and lines are one picture where a PNG file is asked for, else a picture for each point."""
+    if wish.interpolate is not None and _is_png(out):
+        return Layout(points.count, wish.steps)
+    if wish.grid is not None and (not wish.plane or _is_png(out)):
+        return Layout(wish.grid**2, wish.grid)
+    return Layout()
 
 
-def write_file(out: Path, contents: bytes) -> None:
-    """Writes aside, syncs, renames: `out` is never half a file."""
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; choose another --out for the file")
-    aside = out.with_name(f".{out.name}.partial")
-    try:
-        with aside.open("wb") as opened:
-            opened.write(contents)
-            opened.flush()
-            os.fsync(opened.fileno())
-        aside.replace(out)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+def _is_png(out: Path) -> bool:
+    return out.suffix.lower() == ".png"
 
 
-def write_folder(out: Path, files: dict[str, bytes]) -> None:
-    """Fills a folder aside and renames it. A folder that it replaces must hold PNG files and nothing else."""
-    if out.exists() and (not out.is_dir() or any(file.suffix != ".png" for file in out.iterdir())):
-        raise OutputError(f"{out} is not a folder of pictures alone and is not overwritten; choose another --out")
-    aside = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        for name, contents in files.items():
-            (aside / name).write_bytes(contents)
-        if out.exists():
-            shutil.rmtree(out)
-        aside.replace(out)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+def _labelled(picture: drawing.Bytes, wish: Wish) -> drawing.Bytes:
+    from vae_serve.images import axes
+
+    return axes.label(picture, [float(value) for value in _axis(wish)], wish.slice or (0, 1))

@@ -53,7 +53,7 @@ class Plan:
 
     job: Json  # command, model, source and every option that changes a byte; JSON values only
     rows: int
-    suffix: str = ".parquet"  # of a shard's file
+    suffix: str = ".parquet"  # of a shard's file; "" where shards are written in place, into one larger whole
     results: tuple[str, ...] = ()  # files that the shards become in the end; () where the shards are the result
     rows_per_shard: int = ROWS_PER_SHARD
     part: tuple[int, int] = (1, 1)  # this machine's i of N, counted from 1
@@ -111,14 +111,15 @@ class Job:
         home = self.folder / _STATE if self.plan.results else self.folder
         return home / f"part-{shard.number:05d}{self.plan.suffix}"
 
-    def commit(self, shard: Shard, write: Write, record: Json) -> None:
-        """Writes a shard and its record (any JSON object).
+    def commit(self, shard: Shard, write: Write | None, record: Json) -> None:
+        """Writes a shard (None: it is in its place already, and synced) and its record (any JSON object).
 
         Raises:
             OutputError: no room, or the folder cannot be written to; finished shards stay.
         """
         self._put(_record(self.folder, shard.number), as_json(record))
-        self._put(self.path(shard), write)
+        if write is not None:
+            self._put(self.path(shard), write)
         self.records[shard.number] = record
 
     def put(self, name: str, write: Write) -> None:
@@ -199,7 +200,8 @@ def _prepare(folder: Path, plan: Plan, overwrite: bool) -> Job:
         job.drop_parts()
     for shard in plan.shards:
         record = _read_json(_record(folder, shard.number))
-        if record is not None and (job.path(shard).exists() or (plan.results and job.finished)):
+        here = not plan.suffix or job.path(shard).exists() or (plan.results and job.finished)
+        if record is not None and here:
             job.records[shard.number] = record
     return job
 

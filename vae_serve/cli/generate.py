@@ -7,34 +7,93 @@ import typer
 
 from vae_serve import bundle
 from vae_serve.cli import talk
+from vae_serve.errors import UsageError
 
 
 def generate(
     *,
-    grid: Annotated[int | None, typer.Option(help="Draw the latent plane, GRID x GRID pictures.")] = None,
-    count: Annotated[int | None, typer.Option(help="Draw COUNT pictures from the prior.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawn pictures: picture i depends on SEED and i alone.")] = 0,
+    grid: Annotated[
+        int | None, typer.Option(help="Alone: the latent plane as GRID x GRID pictures. Else: tile as many together.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Draw COUNT pictures from the prior; with --grid, sheets.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn pictures: picture i depends on SEED and i alone.")] = 0,
+    latents: Annotated[
+        Path | None, typer.Option(help="Decode the points of a .npy, .csv or .parquet file or an embed result.")
+    ] = None,
+    interpolate: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Walk the straight line between two pictures' latent means.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Pictures on that line, both ends included.")] = 10,
+    span: Annotated[float | None, typer.Option(help="The plane reaches from -SPAN to SPAN. [default: 4]")] = None,
+    quantiles: Annotated[
+        bool, typer.Option("--quantiles", help="The plane in equal steps of the prior's probability.")
+    ] = False,
+    slice_: Annotated[
+        str | None, typer.Option("--slice", metavar="I,J", help="The plane's two dimensions; the others are 0.")
+    ] = None,
+    axes: Annotated[bool, typer.Option("--axes", help="Print the plane's coordinates at its edge.")] = False,
     model: Annotated[
-        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
+        Path | None, typer.Option(help="The bundle; else the newest under exports/, else the packaged one.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A PNG file for the plane, a folder for drawn pictures. [default: named by what it is]"),
+        typer.Option(help="NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files. [default: says what it is]"),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    as_json: talk.AsJson = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there; start anew.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one for each core]")] = None,
     quiet: talk.Quiet = False,
+    as_json: talk.AsJson = False,
 ) -> None:
-    """Pictures from the latent space, through ONNX Runtime.
+    """Draw pictures from the latent space.
 
-    --grid 15 alone is the latent plane from -4 to 4: the first axis to the right, the second one upwards.
+    --grid 15 alone is the plane from -4 to 4: the first dimension to the right, the second one upwards. A long job is
+    continued by the same command.
     """
     from vae_serve.batch import generate as batch
+    from vae_serve.batch.cores import cores
 
-    wish = batch.Wish(grid=grid, count=count, seed=seed, out=out, overwrite=overwrite)
+    wish = batch.Wish(
+        grid=grid,
+        count=count,
+        seed=seed,
+        latents=latents,
+        interpolate=interpolate,
+        steps=steps,
+        span=span,
+        quantiles=quantiles,
+        slice=_pair(slice_),
+        axes=axes,
+        out=out,
+        overwrite=overwrite,
+        workers=cores() if workers is None else workers,
+    )
     path = bundle.find(model)
-    result = batch.generate(bundle.load(path), wish)
+    with talk.progress("generate", None, "pictures", quiet) as report:
+        result = batch.generate(bundle.load(path), wish, report)
     if not quiet:
-        talk.say(f"{path} drew {result.points:,} pictures: {result.path}")
+        of = f" of {result.points:,} points" if result.points != result.pictures else ""
+        talk.say(f"{result.path}: {result.pictures:,} picture{'s' * (result.pictures > 1)}{of}, by the model {path}")
+    if result.missing:
+        some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
+        talk.say(f"{len(result.missing):,} rows of {latents} have no vector; their pictures are black: {some}")
     if as_json:
-        talk.emit({"model": path, "out": result.path, "pictures": result.pictures, "points": result.points})
+        talk.emit(
+            {
+                "model": path,
+                "out": result.path,
+                "pictures": result.pictures,
+                "points": result.points,
+                "missing": list(result.missing),
+            }
+        )
+    if result.missing:
+        raise typer.Exit(3)
+
+
+def _pair(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 2 or not all(word.strip().isdigit() for word in words):
+        raise UsageError(f"--slice {text}: give two dimensions, such as 0,1")
+    return int(words[0]), int(words[1])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 LEVEL = 3  # of zlib: digits come out 1 % larger than at 6 in two thirds of its time
 LARGEST = 89_478_485  # pixels; beyond this Pillow warns of a decompression bomb when it opens the file
+LEAST_BYTES = 67  # of any file: signature, header, one pixel, end
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> grey, grey + alpha, RGB, RGBA (section 11.2.1)
 
