@@ -5,7 +5,7 @@ Keras and ONNX Runtime give the same figures through it. All logarithms are natu
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ Encode = Callable[[Floats], tuple[Floats, Floats]]
 Decode = Callable[[Floats], Floats]
 
 BATCH = 500  # images a call; a divisor of 10,000, so that a compiled network sees one shape
+DRAWS = 4  # of z for each image
 CLIP = np.float32(1e-7)  # probabilities are kept this far from 0 and 1: the loss of one pixel is at most 16.1 nats
 
 
@@ -32,7 +33,7 @@ class Elbo:
     kl: float
 
 
-def elbo(encode: Encode, decode: Decode, images: Bytes, draws: int = 4, seed: int = 0) -> Elbo:
+def elbo(encode: Encode, decode: Decode, images: Bytes, draws: int = DRAWS, seed: int = 0) -> Elbo:
     """The negative ELBO of images (n, H, W, C) uint8: -log p(x|z) averaged over `draws` draws of z, plus the KL.
 
     Kingma & Welling 2014 (arXiv:1312.6114), equation 10. Draw k of image i is sample k * n + i of
@@ -49,6 +50,11 @@ def elbo(encode: Encode, decode: Decode, images: Bytes, draws: int = 4, seed: in
             reconstruction += float(bernoulli_nats(batch, decode(z)).sum()) / draws
     count = len(images)
     return Elbo((reconstruction + kl) / count, reconstruction / count, kl / count)
+
+
+def summary(figures: Elbo, images: int, draws: int) -> dict[str, float | int | str]:
+    """As a record keeps it: the figures, their unit, what they are figures of."""
+    return {**asdict(figures), "unit": "nats per image", "target": "greyscale", "images": images, "draws": draws}
 
 
 def gaussian_kl(z_mean: Floats, z_log_var: Floats) -> Doubles:

@@ -3,53 +3,88 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vae_serve.cli import talk
-from vae_serve.errors import OutputError
+from vae_serve.errors import OutputError, RunError
 
 
 def train(
-    data: Annotated[str, typer.Option(help="`mnist` (packaged), or an .npz file.")] = "mnist",
-    arch: Annotated[str, typer.Option(help="conv, wide, dcgan or mlp.")] = "conv",
-    latent_dim: Annotated[int, typer.Option(help="Dimensions of the latent space.")] = 2,
-    recipe: Annotated[str, typer.Option(help="best, or tutorial: the tutorial's own.")] = "best",
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all; the recipe's own when not given.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
-    validation_split: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.2,
-    beta: Annotated[float, typer.Option(help="Weight of the KL in the loss.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of weights, order and draws.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; a free name under runs/ when not given.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="mnist (packaged), a file, a folder of pictures.", show_default="mnist")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="conv, wide, dcgan or mlp.", show_default="conv")] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Of the latent space.", show_default="2")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="best, or tutorial: the tutorial's own.", show_default="best")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all.", show_default="the recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="128")] = None,
+    validation_split: Annotated[
+        float | None, typer.Option(help="Share of the training images held out.", show_default="0.2")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the KL in the loss.", show_default="1")] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Limit of the norm of all gradients together.", show_default="none")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or gpu.", show_default="auto")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of the options above; a run's config.toml replays it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="a free name in runs/")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run at --out, or with the newest unfinished one.")
+    ] = False,
     quiet: talk.Quiet = False,
     as_json: talk.AsJson = False,
 ) -> None:
     """Train a model: images to a run folder with encoder, decoder, history and plots."""
+    options = dict(locals())
+    if out is not None and out.exists() and not overwrite and not resume:
+        raise OutputError(f"{out} exists; give --overwrite, or another --out")
+    from vae_serve.train import config as configs
+    from vae_serve.train import data as data_sets
+    from vae_serve.train import runs
+
+    given = {name: options[name] for name in configs.NAMES if options[name] is not None}
+    if resume:
+        run = runs.load(out) if out else runs.newest_unfinished()
+        path, chosen = run.path, configs.same(run.record["config"], config, given, run.path)
+        if run.finished:
+            _done(run, quiet, as_json)
+            return
+        if run.record["status"] == "diverged":
+            raise RunError(f"{path} diverged, and would again; train anew with --clip-norm 1")
+    else:
+        chosen = configs.combine(config, given)
     from vae_serve.train import backend
 
-    if out is not None and out.exists() and not overwrite:
-        raise OutputError(f"{out} exists; give --overwrite, or another --out")
     backend.start("vae-serve train")
-    from vae_serve.train import data as data_sets
-    from vae_serve.train import fit, runs
+    from vae_serve.train import fit
 
-    config = fit.Config(
-        data=data,
-        arch=arch,
-        latent_dim=latent_dim,
-        recipe=recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        validation_split=validation_split,
-        beta=beta,
-        seed=seed,
-    )
-    dataset = data_sets.load(data)
-    path = out or runs.free_path(f"{dataset.name}-{arch}")
-    with talk.progress(f"training {arch} on {dataset.name}", None, "steps", quiet) as report:
-        run = fit.train(config, dataset, path, shlex.join(["vae-serve", *sys.argv[1:]]), report, overwrite)
+    dataset = data_sets.load(chosen.data)
+    if not resume:
+        path = out or runs.free_path(f"{dataset.name}-{chosen.arch}")
+    try:
+        with talk.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as report:
+            hooks = fit.Hooks(report, talk.say)
+            if resume:
+                run = fit.resume(run, chosen, dataset, hooks)
+            else:
+                command = shlex.join(["vae-serve", *sys.argv[1:]])
+                run = fit.train(chosen, dataset, path, command, hooks, overwrite)
+    except KeyboardInterrupt:
+        talk.say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
+        raise
+    _done(run, quiet, as_json)
+
+
+def _done(run: Any, quiet: bool, as_json: bool) -> None:
     test = run.record["metrics"]["test"]
     if not quiet:
         talk.say(

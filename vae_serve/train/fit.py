@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import math
 import platform
 import shutil
 import signal
@@ -21,30 +22,19 @@ import tensorflow as tf
 
 import vae_serve
 from vae_serve import metrics
-from vae_serve.errors import OutputError, UsageError
-from vae_serve.train import architectures, recipes, runs
+from vae_serve.errors import DivergedError, OutputError, RunError, UsageError
+from vae_serve.images.pixels import PixelRule
+from vae_serve.train import architectures, checkpoints, devices, guard, kernels, recipes, runs
+from vae_serve.train.checkpoints import Position
+from vae_serve.train.config import Config
 from vae_serve.train.data import Dataset
-from vae_serve.train.loop import Loop
+from vae_serve.train.loop import Loop, to_model
 from vae_serve.train.model import VariationalAutoencoder, decode_with, encode_with
 
-CALL_SECONDS = 0.5  # of training in one compiled call: how long Ctrl-C and the progress bar wait
+CALL_SECONDS = 0.5  # of training in one call: how long Ctrl-C and the progress bar wait
+CHECKPOINT_SECONDS = 300.0  # between two checkpoints where an epoch takes longer; there is one after each epoch too
 
 Row = dict[str, float | int]
-
-
-@dataclass(frozen=True)
-class Config:
-    """What decides the result of a training, apart from the machine. The defaults are the project's."""
-
-    data: str = "mnist"  # a name or a path, see `vae_serve.train.data.load`
-    arch: str = "conv"
-    latent_dim: int = 2
-    recipe: str = "best"  # see `vae_serve.train.recipes`
-    epochs: int | None = None  # the recipe's own when None
-    batch_size: int = 128
-    validation_split: float = 0.2  # the last images of the training set, as in Keras
-    beta: float = 1.0  # weight of the KL
-    seed: int = 0
 
 
 class Report(Protocol):
@@ -53,110 +43,234 @@ class Report(Protocol):
     def __call__(self, done: int, total: int | None = None, /, **figures: float | str) -> None: ...  # noqa: D102
 
 
-@dataclass
-class Progress:
-    """Where a training stands."""
+@dataclass(frozen=True)
+class Hooks:
+    """How a training talks to the one who started it."""
 
-    step: int  # of all epochs together
-    history: list[Row]  # one row for each finished epoch
-
-
-class Interrupted(Exception):
-    """Ctrl-C: the step was finished."""
+    report: Report
+    note: Callable[[str], None]  # one line worth reading
 
 
-def train(config: Config, data: Dataset, path: Path, command: str, report: Report, overwrite: bool = False) -> runs.Run:
+def train(config: Config, data: Dataset, path: Path, command: str, hooks: Hooks, overwrite: bool = False) -> runs.Run:
     """Trains, and writes the run folder at `path`; a run that stands there is replaced only with `overwrite`.
 
     Raises:
-        UsageError: an option that makes no sense for this data.
+        UsageError: an option that makes no sense for this data or this machine.
         OutputError: `path` exists or cannot be written.
-        KeyboardInterrupt: Ctrl-C; the run is saved, its status `interrupted`.
+        DivergedError: a number was not finite; the run is kept, its status `diverged`.
+        KeyboardInterrupt: Ctrl-C; the run is kept, its status `interrupted`.
     """
-    recipe = recipes.find(config.recipe, config.epochs)
-    train_count = _train_count(config, len(data.train_images))
-    started = time.monotonic()
-    keras.utils.set_random_seed(config.seed)
-    encoder, decoder = architectures.build(config.arch, data.image_shape, config.latent_dim)
-    record = {"name": path.name, **_record(config, recipe, data, train_count, command, encoder, decoder)}
-    _create(path, record, overwrite)
-    images = tf.constant(data.train_images)
-    held_out = images[train_count:]
-    progress = Progress(0, [])
-    with _polite_interrupts() as interrupted:
+    training = _Training(config, data, path, hooks)
+    record = _record(config, training, data, command)
+    _create(path, record, config, overwrite)
+    return training.run(record)
+
+
+def resume(run: runs.Run, config: Config, data: Dataset, hooks: Hooks) -> runs.Run:
+    """Goes on with a run from its last good checkpoint; on a CPU it ends with the bits it would have had anyway.
+
+    Raises:
+        RunError: the data are not the run's, or there is nothing to go on from.
+        Else as `train`.
+    """
+    if run.record["data"]["sha256"] != data.sha256:
+        raise RunError(f"{run.path} was trained on other images: the SHA-256 of --data {config.data} differs")
+    training = _Training(config, data, run.path, hooks)
+    then, now = run.record["versions"], _versions()
+    if changed := [f"{name} {then[name]}, now {now[name]}" for name in now if then[name] != now[name]]:
+        hooks.note(f"{run.path} was started with {', '.join(changed)}: the last bits may differ")
+    return training.run({**run.record, "status": "running"})
+
+
+class _Training:
+    """A run under way: networks, data on the device, and where it stands."""
+
+    def __init__(self, config: Config, data: Dataset, path: Path, hooks: Hooks) -> None:
+        self.config, self.data, self.path, self.hooks = config, data, path, hooks
+        self.recipe = recipes.find(config.recipe, config.epochs)
+        self.train_count = _train_count(config, len(data.train_images))
+        self.strategy = devices.choose(config.device, config.precision)
+        self.on_cpu = not tf.config.get_visible_devices("GPU")
+        if config.batch_size % self.strategy.num_replicas_in_sync:
+            replicas = self.strategy.num_replicas_in_sync
+            raise UsageError(f"--batch-size {config.batch_size} does not divide among {replicas} devices")
+        keras.utils.set_random_seed(config.seed)
+        with self.strategy.scope():
+            networks = architectures.build(config.arch, data.image_shape, config.latent_dim)
+            plain = self.on_cpu and config.precision == "float32" and self.strategy.num_replicas_in_sync == 1
+            self.fused = plain
+            self.encoder, self.decoder = map(kernels.fused, networks) if plain else networks
+        self.images = tf.constant(data.train_images)
+        self.position = Position(history=[])
+        self.checkpoint_at = time.monotonic()
+
+    @property
+    def history(self) -> list[Row]:
+        return self.position.history or []
+
+    def count(self, phase: recipes.Phase) -> int:
+        """Images that a phase trains on: the first so many."""
+        return len(self.data.train_images) if phase.all_images else self.train_count
+
+    def steps(self, phase: recipes.Phase) -> int:
+        """Of one epoch; the images left over are others in each epoch."""
+        return self.count(phase) // self.config.batch_size
+
+    def run(self, record: runs.Json) -> runs.Run:
+        started = time.monotonic()
+        runs.write_record(self.path, record)
         try:
-            for phase in recipe.phases:
-                model = VariationalAutoencoder(
-                    encoder, decoder, beta=config.beta, draws=phase.draws, seed=config.seed + len(progress.history)
-                )
-                model.batch_statistics = phase.batch_statistics
-                count = len(data.train_images) if phase.all_images else train_count
-                steps = count // config.batch_size
-                model.compile(keras.optimizers.Adam(_rate(phase, steps * phase.epochs)))
-                model(np.zeros((1, *data.image_shape), np.float32))
-                model.optimizer.build(model.trainable_variables)
-                loop = Loop(model, config.batch_size)
-                total = _total_steps(recipe, config, train_count, len(data.train_images))
-                for _ in range(phase.epochs):
-                    row = _epoch(loop, images, held_out, count, config.seed, progress, total, report, interrupted)
-                    progress.history.append(row)
-                    runs.write_whole(path / "history.csv", _csv(progress.history))
-        except Interrupted:
-            runs.write_record(path, {**record, "status": "interrupted"})
-            raise KeyboardInterrupt from None
-    encoder.save(path / "encoder.keras")
-    decoder.save(path / "decoder.keras")
-    elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), data.test_images)
-    figures = {
-        **asdict(elbo),
-        "unit": "nats per image",
-        "target": "greyscale",
-        "draws": 4,
-        "images": len(data.test_images),
-    }
-    record = {
-        **record,
-        "status": "finished",
-        "metrics": {"test": figures, "last_epoch": progress.history[-1]},
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    runs.write_record(path, record)
-    return runs.Run(path, record)
+            with _polite_interrupts() as interrupted:
+                self._phases(interrupted)
+        except KeyboardInterrupt:
+            runs.write_record(self.path, {**record, "status": "interrupted"})
+            raise
+        except DivergedError:
+            runs.write_record(self.path, {**record, "status": "diverged"})
+            raise
+        except tf.errors.ResourceExhaustedError as error:
+            smaller = max(self.config.batch_size // 2, 1)
+            raise RunError(
+                f"out of memory with --batch-size {self.config.batch_size}; try {smaller}, and halve it until it fits"
+            ) from error
+        return self._finish(record, round(time.monotonic() - started, 1))
 
+    def _phases(self, interrupted: Callable[[], bool]) -> None:
+        restored = checkpoints.newest(self.path / "checkpoints")
+        if restored:
+            file, self.position, arrays, damaged = restored
+            for sentence in damaged:
+                self.hooks.note(f"{sentence}; going on from {file}")
+        first = 0
+        for number, phase in enumerate(self.recipe.phases):
+            last = first + phase.epochs
+            if self.position.epoch < last:
+                loop = self._loop(number, phase)
+                if restored:
+                    self._restore(loop, first, self.position, arrays)
+                    restored = None
+                elif not self.position.total:
+                    self._save(loop)
+                while self.position.epoch < last:
+                    self._epoch(loop, phase, interrupted)
+            first = last
+        if restored:  # killed after the last epoch, before the end
+            _set_networks(VariationalAutoencoder(self.encoder, self.decoder), arrays)
 
-def _epoch(
-    loop: Loop,
-    images: Any,
-    held_out: Any,
-    count: int,
-    seed: int,
-    progress: Progress,
-    total: int,
-    report: Report,
-    interrupted: Callable[[], bool],
-) -> Row:
-    epoch = len(progress.history)
-    order = tf.constant(data_order(seed, epoch, count))
-    steps = count // loop.batch_size
-    loop.model.reset_metrics()
-    began = time.monotonic()
-    last = progress.history[-1] if progress.history else {}
-    done, ask = 0, 1
-    while done < steps:
-        called = time.monotonic()
-        ran, means = loop.train(images, order, done, min(ask, steps - done))
-        done += ran
-        progress.step += ran
-        spent = time.monotonic() - called
-        ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / spent)))
-        shown = {name: last[f"val_{name}"] for name in ("loss",) if f"val_{name}" in last}
-        report(progress.step, total, epoch=str(epoch + 1), **means, **{f"val_{n}": v for n, v in shown.items()})
-        if interrupted():
-            raise Interrupted
-    row: Row = {"epoch": epoch + 1, "step": progress.step, **means}
-    if len(held_out):
-        row |= {f"val_{name}": value for name, value in loop.validate(held_out).items()}
-    return {**row, "seconds": round(time.monotonic() - began, 3)}
+    def _loop(self, number: int, phase: recipes.Phase) -> Loop:
+        config = self.config
+        with self.strategy.scope():
+            model = VariationalAutoencoder(
+                self.encoder,
+                self.decoder,
+                beta=config.beta,
+                draws=phase.draws,
+                seed=int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]),
+                replicas=self.strategy.num_replicas_in_sync,
+            )
+            model.batch_statistics = phase.batch_statistics
+            adam = kernels.FusedAdam if self.fused else keras.optimizers.Adam
+            rate = recipes.rate(phase, self.steps(phase) * phase.epochs)
+            model.compile(adam(rate, global_clipnorm=config.clip_norm))
+            model(np.zeros((1, *self.data.image_shape), np.float32))
+            model.optimizer.build(model.trainable_variables)
+        return Loop(model, config.batch_size, self.strategy, xla=not self.on_cpu)
+
+    def _epoch(self, loop: Loop, phase: recipes.Phase, interrupted: Callable[[], bool]) -> None:
+        at, steps = self.position, self.steps(phase)
+        order = tf.constant(data_order(self.config.seed, at.epoch, self.count(phase)))
+        total = sum(self.steps(each) * each.epochs for each in self.recipe.phases)
+        began, ask = time.monotonic(), 1
+        if at.step == 0:
+            loop.model.reset_metrics()
+        while at.step < steps:
+            called = time.monotonic()
+            ran, means = loop.train(self.images, order, at.step, min(ask, steps - at.step))
+            at.step += ran
+            at.total += ran
+            if not math.isfinite(means["loss"]):
+                raise self._diverged(order)
+            now = time.monotonic()
+            ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / (now - called))))
+            validation = {"val": float(self.history[-1]["val_loss"])} if self._validates and self.history else {}
+            self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.recipe.epochs}", **means, **validation)
+            if interrupted():
+                self._save(loop)
+                raise KeyboardInterrupt
+            if now - self.checkpoint_at > CHECKPOINT_SECONDS:
+                self._save(loop)
+        row: Row = {"epoch": at.epoch + 1, "step": at.total, "learning_rate": float(loop.model.optimizer.learning_rate)}
+        row |= means
+        if self._validates:
+            row |= {f"val_{name}": value for name, value in loop.validate(self.images[self.train_count :]).items()}
+        row["seconds"] = round(time.monotonic() - began, 3)
+        self.position = Position(at.epoch + 1, 0, at.total, [*self.history, row])
+        runs.write_whole(self.path / "history.csv", _csv(self.history))
+        self._save(loop)
+
+    @property
+    def _validates(self) -> bool:
+        return self.train_count < len(self.data.train_images)
+
+    def _restore(self, loop: Loop, first: int, position: Position, arrays: checkpoints.Arrays) -> None:
+        """Sets all that the next step depends on; `first` is the first epoch of the loop's phase."""
+        if position.epoch > first or position.step:
+            _set_state(loop.model, arrays)
+        else:  # the checkpoint holds the optimizer of the phase before, this one's is fresh
+            _set_networks(loop.model, arrays)
+
+    def _save(self, loop: Loop) -> None:
+        checkpoints.save(self.path / "checkpoints", self.position, _state(loop.model))
+        self.checkpoint_at = time.monotonic()
+
+    def _diverged(self, order: Any) -> DivergedError:
+        """Goes back to the last good checkpoint, and from there to the step before the bad one, to name the tensor."""
+        bad = self.position.step  # counted from 1, within the epoch
+        where = f"step {self.position.total} (epoch {self.position.epoch + 1})"
+        restored = checkpoints.newest(self.path / "checkpoints")
+        if not restored:
+            return DivergedError(f"training met a number that is not finite at {where}, and no checkpoint is whole")
+        file, position, arrays, _ = restored
+        first, number, phase = self._phase(position.epoch)
+        loop = self._loop(number, phase)
+        self._restore(loop, first, position, arrays)
+        if bad - 1 > position.step:
+            loop.train(self.images, order, position.step, bad - 1 - position.step)
+        rows = order[(bad - 1) * self.config.batch_size : bad * self.config.batch_size]
+        tensor = guard.first_not_finite(loop.model, to_model(tf.gather(self.images, rows)))
+        return DivergedError(
+            f"training met a number that is not finite at {where}: {tensor}. The last good checkpoint is {file}. "
+            "Train again with --clip-norm 1, or with another --recipe, --beta or --seed"
+        )
+
+    def _phase(self, epoch: int) -> tuple[int, int, recipes.Phase]:
+        """The phase of an epoch: its first epoch, its number, itself."""
+        first = 0
+        for number, phase in enumerate(self.recipe.phases):
+            if epoch < first + phase.epochs:
+                return first, number, phase
+            first += phase.epochs
+        raise RunError(f"{self.path} has no epoch {epoch}")
+
+    def _finish(self, record: runs.Json, seconds: float) -> runs.Run:
+        # Plain networks again: float32, and layers that load anywhere.
+        keras.config.set_dtype_policy("float32")
+        encoder, decoder = architectures.build(self.config.arch, self.data.image_shape, self.config.latent_dim)
+        for network, trained in ((encoder, self.encoder), (decoder, self.decoder)):
+            network.set_weights(trained.get_weights())
+            aside = self.path / f".{network.name}.keras"
+            network.save(aside)
+            aside.replace(self.path / f"{network.name}.keras")
+        test_images = self.data.test_images
+        elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
+        record = {
+            **record,
+            "status": "finished",
+            "metrics": {"test": metrics.summary(elbo, len(test_images), metrics.DRAWS), "last_epoch": self.history[-1]},
+            "seconds": seconds,
+        }
+        runs.write_record(self.path, record)
+        return runs.Run(self.path, record)
 
 
 def data_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
@@ -165,26 +279,30 @@ def data_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
     return stream.permutation(count).astype(np.int32)
 
 
-def _rate(phase: recipes.Phase, steps: int) -> Any:
-    if not phase.cosine:
-        return phase.rate
-    warmup = round(phase.warmup * steps)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else phase.rate,
-        max(steps - warmup, 1),
-        warmup_target=phase.rate if warmup else None,
-        warmup_steps=warmup,
-    )
+def _networks(model: VariationalAutoencoder) -> list[Any]:
+    return [*model.encoder.variables, *model.decoder.variables]
+
+
+def _variables(model: VariationalAutoencoder) -> list[Any]:
+    return [*_networks(model), model.noise.state, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _state(model: VariationalAutoencoder) -> checkpoints.Arrays:
+    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in _variables(model)]
+
+
+def _set_state(model: VariationalAutoencoder, arrays: checkpoints.Arrays) -> None:
+    for variable, array in zip(_variables(model), arrays, strict=True):
+        variable.assign(array)
+
+
+def _set_networks(model: VariationalAutoencoder, arrays: checkpoints.Arrays) -> None:
+    for variable, array in zip(_networks(model), arrays, strict=False):
+        variable.assign(array)
 
 
 def _train_count(config: Config, images: int) -> int:
-    if not 0 <= config.validation_split < 1:
-        raise UsageError(
-            f"--validation-split {config.validation_split}: give a share from 0 up to, but not including, 1"
-        )
     count = int(images * (1 - config.validation_split))
-    if config.batch_size < 1:
-        raise UsageError(f"--batch-size {config.batch_size}: a batch has at least 1 image")
     if count < config.batch_size:
         raise UsageError(
             f"--batch-size {config.batch_size} is more than the {count} images to train on; ask for at most {count}"
@@ -192,35 +310,30 @@ def _train_count(config: Config, images: int) -> int:
     return count
 
 
-def _total_steps(recipe: recipes.Recipe, config: Config, train_count: int, images: int) -> int:
-    return sum(
-        phase.epochs * ((images if phase.all_images else train_count) // config.batch_size) for phase in recipe.phases
-    )
-
-
-def _create(path: Path, record: runs.Json, overwrite: bool) -> None:
-    if path.exists() and overwrite:
-        _remove(path)
-    if path.exists():
+def _create(path: Path, record: runs.Json, config: Config, overwrite: bool) -> None:
+    """The folder appears under its name with all that a run needs, or not at all."""
+    if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; give --overwrite, or another --out")
-    try:
-        (path / "checkpoints").mkdir(parents=True)
-        (path / "plots").mkdir()
-        runs.write_record(path, record)
-    except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _remove(path: Path) -> None:
-    if not (path / runs.RECORD).is_file():
+    if path.exists() and not (path / runs.RECORD).is_file():
         raise OutputError(f"{path} is not a run, so --overwrite does not touch it; give another --out")
-    shutil.rmtree(path)
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        (aside / "checkpoints").mkdir(parents=True)
+        (aside / "plots").mkdir()
+        runs.write_whole(aside / "config.toml", config.to_toml().encode())
+        runs.write_record(aside, record)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
 def _polite_interrupts() -> Iterator[Callable[[], bool]]:
-    # the first Ctrl-C lets the step end, the second one does not wait
+    """The first Ctrl-C lets the step end, the second one does not wait."""
     asked = False
 
     def ask(*_: object) -> None:
@@ -235,42 +348,38 @@ def _polite_interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _record(
-    config: Config,
-    recipe: recipes.Recipe,
-    data: Dataset,
-    train_count: int,
-    command: str,
-    encoder: keras.Model,
-    decoder: keras.Model,
-) -> runs.Json:
-    trainable = sum(int(np.prod(w.shape)) for model in (encoder, decoder) for w in model.trainable_weights)
+def _record(config: Config, training: _Training, data: Dataset, command: str) -> runs.Json:
+    networks = {"encoder": training.encoder, "decoder": training.decoder}
+    trainable = sum(int(np.prod(w.shape)) for network in networks.values() for w in network.trainable_weights)
     height, width, channels = data.image_shape
     return {
         "schema_version": runs.SCHEMA_VERSION,
+        "name": training.path.name,
         "status": "running",
         "command": command,
         "config": {**asdict(config), "image_shape": list(data.image_shape)},
-        "recipe": asdict(recipe),
+        "recipe": asdict(training.recipe),
         "data": {
             "name": data.name,
             "licence": data.licence,
-            "train_count": train_count,
-            "validation_count": len(data.train_images) - train_count,
+            "train_count": training.train_count,
+            "validation_count": len(data.train_images) - training.train_count,
             "test_count": len(data.test_images),
             "image_shape": list(data.image_shape),
             "sha256": data.sha256,
         },
-        "pixels": {"height": height, "width": width, "channels": channels, "scale": "1/255"},
-        "parameters": {"encoder": encoder.count_params(), "decoder": decoder.count_params(), "trainable": trainable},
+        "pixels": asdict(PixelRule(height, width, channels)),
+        "parameters": {name: network.count_params() for name, network in networks.items()} | {"trainable": trainable},
         "code": {"version": vae_serve.__version__, "sha256": _code_fingerprint()},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "keras", "tensorflow")},
-        },
+        "versions": _versions(),
         "metrics": {},
         "history": "history.csv",
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("numpy", "keras", "tensorflow")}
+    return {"python": platform.python_version(), **packages}
 
 
 def _code_fingerprint() -> str:

@@ -1,4 +1,4 @@
-"""Many training steps in one compiled call: images stay on the device, and a small model does not wait for Python."""
+"""Many training steps in one call: images stay on the device, and a small model does not wait for Python."""
 
 from typing import Any
 
@@ -14,11 +14,14 @@ VALIDATION_BATCH = 500
 class Loop:
     """The steps of one phase, compiled for its batch size and rules when first called."""
 
-    def __init__(self, model: VariationalAutoencoder, batch_size: int) -> None:
+    def __init__(self, model: VariationalAutoencoder, batch_size: int, strategy: Any, xla: bool) -> None:
         self.model = model
         self.batch_size = batch_size
-        self._step = tf.function(self._train_step)
-        self._terms = tf.function(self._validation_terms)
+        self.strategy = strategy
+        self.replicas = strategy.num_replicas_in_sync
+        # XLA takes the step, not the loop around it: on a CPU it has only slow convolutions to put inside a loop.
+        self._step = tf.function(self._train_step, jit_compile=xla)
+        self._terms = tf.function(self._validation_terms, jit_compile=xla)
         self._train = tf.function(self._train_steps)
         self._validate = tf.function(self._validation_sums)
 
@@ -28,33 +31,32 @@ class Loop:
         images: (n, H, W, C) uint8 on the device; order: (m,) int32, the rows of the epoch's batches in turn.
         Returns the steps done and the means since `model.reset_metrics()`: loss, reconstruction, kl.
         """
-        done = self._train(images, order, tf.constant(first), tf.constant(count))
-        return int(done), {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        done = int(self._train(images, order, tf.constant(first), tf.constant(count)))
+        return done, {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def validate(self, images: Any) -> dict[str, float]:
         """Means over images (n, H, W, C) uint8 on the device, the model as it is used: loss, reconstruction, kl."""
         reconstruction, kl = (float(total) / len(images) for total in self._validate(images))
-        return {
-            "loss": reconstruction + self.model.beta * kl,
-            "reconstruction": reconstruction,
-            "kl": kl,
-        }
+        return {"loss": reconstruction + self.model.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def _train_steps(self, images: Any, order: Any, first: Any, count: Any) -> Any:
+        share = self.batch_size // self.replicas
+
+        def replica(rows: Any) -> Any:
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return self._step(tf.gather(images, tf.slice(rows, [number * share], [share])))
+
         def step(done: Any, _: Any) -> tuple[Any, Any]:
             rows = tf.slice(order, [(first + done) * self.batch_size], [self.batch_size])
-            return done + 1, self._step(tf.gather(images, rows))
+            finite = self.strategy.run(replica, args=(rows,))
+            return done + 1, tf.reduce_all(tf.stack(self.strategy.experimental_local_results(finite)))
 
         done, _ = tf.while_loop(lambda done, finite: (done < count) & finite, step, (tf.constant(0), tf.constant(True)))
         return done
 
     def _train_step(self, batch: Any) -> Any:
-        means = self.model.train_step(_to_model(batch))
+        means = self.model.train_step(to_model(batch))
         return tf.math.is_finite(means["loss"])  # a mean that was not finite once stays so
-
-    def _validation_terms(self, batch: Any) -> Any:
-        batch = _to_model(batch)
-        return self.model.terms(batch, self.model(batch, training=False))
 
     def _validation_sums(self, images: Any) -> tuple[Any, Any]:
         count = tf.shape(images)[0]
@@ -74,7 +76,12 @@ class Loop:
         _, reconstruction, kl = tf.while_loop(lambda start, *_: start < count, add, (tf.constant(0), zero, zero))
         return reconstruction, kl
 
+    def _validation_terms(self, batch: Any) -> tuple[Any, Any]:
+        image = to_model(batch)
+        reconstruction, kl = self.model.terms(image, self.model(image, training=False))
+        return reconstruction, kl
 
-def _to_model(pixels: Any) -> Any:
-    # `images.pixels.to_model` in TensorFlow
+
+def to_model(pixels: Any) -> Any:
+    """`images.pixels.to_model` in TensorFlow."""
     return tf.cast(pixels, tf.float32) * tf.constant(np.float32(SCALE))

@@ -1,6 +1,7 @@
 """How the small model is trained best, as data: phases one after the other, each with its own rate and rules. Pure."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vae_serve.errors import UsageError
 
@@ -65,3 +66,19 @@ def find(name: str, epochs: int | None) -> Recipe:
         raise UsageError(f"--epochs {epochs}: training takes at least 1 epoch")
     recipe = RECIPES[name]
     return recipe if epochs is None else recipe.scaled(epochs)
+
+
+def rate(phase: Phase, steps: int) -> Any:
+    """Adam's learning rate over the `steps` of a phase: a number, or a Keras schedule."""
+    if not phase.cosine and not phase.warmup:
+        return phase.rate
+    import keras
+
+    warmup = round(phase.warmup * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else phase.rate,
+        max(steps - warmup, 1),
+        alpha=0.0 if phase.cosine else 1.0,
+        warmup_target=phase.rate if warmup else None,
+        warmup_steps=warmup,
+    )

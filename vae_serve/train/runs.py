@@ -1,6 +1,7 @@
 """A training run on disk: what it holds, how it is found, and how its files are written whole or not at all.
 
     NAME/run.json       config, data and code fingerprints, versions, status, metrics
+         config.toml    the configuration, to train again with: vae-serve train --config
          history.csv    one row for each epoch
          encoder.keras, decoder.keras     plain Keras models, there once the run is finished
          checkpoints/   to go on from, see `vae_serve.train.checkpoints`
@@ -93,6 +94,18 @@ def newest(folder: Path = RUNS) -> Run:
     if not finished:
         raise RunError(f"no finished run under {folder}{os.sep}; make one: vae-serve train")
     return finished[-1]
+
+
+def newest_unfinished(folder: Path = RUNS) -> Run:
+    """The run that changed last of those that can be gone on with.
+
+    Raises:
+        RunError: there is none.
+    """
+    unfinished = [run for run in every(folder) if run.record["status"] in ("running", "interrupted")]
+    if not unfinished:
+        raise RunError(f"no unfinished run under {folder}{os.sep}; name one with --out")
+    return unfinished[-1]
 
 
 def free_path(name: str, folder: Path = RUNS) -> Path:
