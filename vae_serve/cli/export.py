@@ -10,13 +10,22 @@ from vae_serve.errors import UsageError
 
 
 def export(
-    run: Annotated[Path | None, typer.Argument(help="A finished run. [default: the newest one in runs/]")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A finished run; with --layout a bundle. [default: the newest one in runs/ or exports/]"),
+    ] = None,
     *,
     format: Annotated[
         list[str] | None, typer.Option(help="onnx or savedmodel; repeat for both. [default: both]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The bundle's folder. [default: exports/ and the run's name]")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Do not convert: lay a bundle out as triton, tf-serving, huggingface or web, in layouts/ and its name."
+        ),
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX opset: the older, the more runtimes read it.")] = 13,
     pixels: Annotated[
@@ -30,6 +39,9 @@ def export(
 
     An output that differs by more than 1e-5 from what the trained model gives is an error, and nothing is written.
     """
+    if layout is not None:
+        _lay_out(run, layout, out, overwrite, as_json, quiet)
+        return
     from vae_serve.train import backend, runs
 
     backend.start("export")
@@ -59,3 +71,18 @@ def export(
                 "files": [entry.path for entry in manifest.files],
             }
         )
+
+
+def _lay_out(bundle: Path | None, layout: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    from vae_serve.bundle import find
+    from vae_serve.export.layouts import lay_out
+
+    source = find(bundle)
+    if not quiet and bundle is None:
+        talk.say(f"the bundle is {source}")
+    target = out or Path("layouts", f"{source.resolve().name}-{layout}")
+    lay_out(source, layout, target, overwrite)
+    if not quiet:
+        talk.say(f"{source} became {target}; {target / 'README.md'} says how to start it")
+    if as_json:
+        talk.emit({"bundle": source, "layout": layout, "folder": target})

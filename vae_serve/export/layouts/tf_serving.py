@@ -1,0 +1,109 @@
+"""Folders for TensorFlow Serving: the bundle's SavedModels by version, with warm-up requests.
+
+    encoder/1/, decoder/1/                              the SavedModels, their `serving_default` as exported
+    */1/assets.extra/tf_serving_warmup_requests         what the server runs before it says that it is ready
+    models.config                                       a `tensorflow.serving.ModelServerConfig` of both
+
+The warm-up file is a TFRecord file of `tensorflow.serving.PredictionLog`. Its few fields are written by hand: the
+packages that bring these messages need all of TensorFlow.
+"""
+
+import math
+import struct
+from pathlib import Path, PurePosixPath
+
+from vae_serve.bundle import Bundle, TensorSpec
+from vae_serve.errors import BundleError
+from vae_serve.export.layouts import readme
+
+WARMUP_BATCHES = (1, 8, 64)
+VERSION = "1"
+DT = {"float32": (1, 4), "uint8": (4, 1)}  # tensorflow/core/framework/types.proto, and bytes an element
+
+
+def write(bundle: Bundle, into: Path) -> None:
+    """Writes the folders for `bundle` into the empty folder `into`.
+
+    Raises:
+        BundleError: the bundle has no SavedModels.
+    """
+    manifest = bundle.manifest
+    saved = [entry.path for entry in manifest.files if PurePosixPath(entry.path).parts[0] == "saved_model"]
+    if not saved or manifest.encoder is None or manifest.decoder is None:
+        raise BundleError(
+            f"{bundle.path} does not hold both ONNX files and SavedModels, which the tf-serving layout needs; "
+            "export them: vae-serve export --format onnx --format savedmodel"
+        )
+    for path in saved:
+        target = into / PurePosixPath(path).relative_to("saved_model")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((bundle.path / path).read_bytes())
+    for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
+        extra = into / network / VERSION / "assets.extra"
+        extra.mkdir()
+        requests = [_prediction_log(network, graph.inputs[0], batch) for batch in WARMUP_BATCHES]
+        (extra / "tf_serving_warmup_requests").write_bytes(b"".join(map(_record, requests)))
+    (into / "models.config").write_text(_models_config(), encoding="utf-8")
+    (into / "README.md").write_text(readme.tf_serving(manifest), encoding="utf-8")
+
+
+def _models_config() -> str:
+    entries = "".join(
+        f'  config {{ name: "{network}" base_path: "/models/{network}" model_platform: "tensorflow" }}\n'
+        for network in ("encoder", "decoder")
+    )
+    return f"model_config_list {{\n{entries}}}\n"
+
+
+def _prediction_log(model: str, tensor: TensorSpec, batch: int) -> bytes:
+    """A `PredictionLog` with one request of `batch` times zero for `serving_default`."""
+    dtype, size = DT[tensor.dtype]
+    shape = [batch, *(int(axis) for axis in tensor.shape[1:])]
+    dims = b"".join(_message(2, _number(1, axis)) for axis in shape)  # TensorShapeProto.dim[].size
+    value = _number(1, dtype) + _message(2, dims) + _message(4, bytes(math.prod(shape) * size))  # TensorProto
+    spec = _message(1, model.encode()) + _message(3, b"serving_default")  # ModelSpec
+    entry = _message(1, tensor.name.encode()) + _message(2, value)  # a map's entry: key, value
+    request = _message(1, spec) + _message(2, entry)  # PredictRequest
+    return _message(6, _message(1, request))  # PredictionLog.predict_log.request
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _message(field: int, contents: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(contents)) + contents
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _record(contents: bytes) -> bytes:
+    """One record of a TFRecord file: length, its sum, contents, their sum (tensorflow/core/lib/io/record_writer.h)."""
+    length = struct.pack("<Q", len(contents))
+    return length + _masked_crc(length) + contents + _masked_crc(contents)
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # noqa: PLW2901
+        table.append(byte)
+    return table
+
+
+CRC32C = _crc_table()  # Castagnoli's polynomial, bits reversed
+
+
+def _masked_crc(contents: bytes) -> bytes:
+    crc = 0xFFFFFFFF
+    for byte in contents:
+        crc = crc >> 8 ^ CRC32C[(crc ^ byte) & 255]
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
