@@ -1,0 +1,88 @@
+"""The three commands of the README, typed in that order with nothing else, use one another's results."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vae_serve.batch import runtime
+from vae_serve.bundle import load
+
+
+@pytest.mark.slow
+def test_train_export_generate_use_one_anothers_results(vae_serve, tmp_path: Path):
+    trained = vae_serve("train", "--epochs", 1, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+
+    exported = vae_serve("export", "--format", "onnx", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    (bundle,) = (tmp_path / "exports").iterdir()
+    assert bundle.name == run.name
+
+    generated = vae_serve("generate", "--grid", 15, "--out", "grid.png", cwd=tmp_path)
+    assert generated.returncode == 0, generated.stderr
+    assert str(Path("exports") / bundle.name) in generated.stderr  # says which model it took
+
+    sheet = Image.open(tmp_path / "grid.png")
+    assert (sheet.size, sheet.mode) == ((420, 420), "L")
+    assert sheet.getextrema()[1] > 200  # there is ink: digits, not an empty canvas
+
+
+def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path):
+    """The centre of the 15 x 15 plane is the decoder's picture of the origin."""
+    from vae_serve.images.pixels import to_bytes
+
+    done = vae_serve("generate", "--grid", 15, "--out", "grid.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    import numpy as np
+
+    from vae_serve.bundle import find
+
+    bundle = load(find(None, exports=tmp_path / "none"))
+    (expected,) = runtime.open_decoder(bundle)(np.zeros((1, 2), np.float32))
+    centre = np.asarray(Image.open(tmp_path / "grid.png"))[7 * 28 : 8 * 28, 7 * 28 : 8 * 28]
+    assert np.array_equal(centre, to_bytes(expected)[0, :, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["generate", "--grid", "0"], 2, "--grid"),
+        (["generate", "--grid", "-3"], 2, "--grid"),
+        (["generate", "--grid", "100000"], 2, "--grid"),
+        (["generate", "--grid", "x"], 2, "--grid"),
+        (["generate", "--grid", "15", "--model", "nowhere"], 1, "nowhere"),
+        (["embed", "nowhere", "--out", "v"], 1, "nowhere"),
+        (["export", "nowhere"], 1, "nowhere"),
+        (["export"], 1, "runs"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence_and_the_right_code(vae_serve, tmp_path: Path, words, code, said):
+    done = vae_serve(*words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+def test_debug_shows_the_traceback(vae_serve, tmp_path: Path):
+    done = vae_serve("export", "nowhere", "--debug", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_changed_byte_in_the_bundle_is_refused_by_the_files_name(vae_serve, exported: Path, tmp_path: Path):
+    damaged = shutil.copytree(exported, tmp_path / "damaged")
+    model = bytearray((damaged / "decoder.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (damaged / "decoder.onnx").write_bytes(model)
+
+    done = vae_serve("generate", "--grid", 3, "--model", damaged, "--out", "grid.png", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "decoder.onnx" in done.stderr
+    assert not (tmp_path / "grid.png").exists()
