@@ -16,7 +16,8 @@ def export(
     ] = None,
     *,
     format: Annotated[
-        list[str] | None, typer.Option(help="onnx or savedmodel; repeat for both. [default: both]")
+        list[str] | None,
+        typer.Option(help="onnx, savedmodel or litert; repeat for more. [default: onnx and savedmodel]"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The bundle's folder. [default: exports/ and the run's name]")
@@ -47,7 +48,7 @@ def export(
     backend.start("export")
     from vae_serve.export import build
 
-    formats = tuple(dict.fromkeys(format or build.FORMATS))
+    formats = tuple(dict.fromkeys(format or build.DEFAULT_FORMATS))
     if unknown := set(formats) - set(build.FORMATS):
         raise UsageError(f"--format {sorted(unknown)[0]}: the formats are {', '.join(build.FORMATS)}")
     if pixels not in build.PIXELS:

@@ -13,7 +13,7 @@ import numpy as np
 from vae_serve import __version__, bundle
 from vae_serve.bundle import Json, Manifest
 from vae_serve.errors import OutputError
-from vae_serve.export import gate
+from vae_serve.export import conformance, gate, litert
 from vae_serve.export.card import card
 from vae_serve.export.onnx import OPSET, ir_version, to_onnx
 from vae_serve.export.savedmodel import write_savedmodel
@@ -22,7 +22,8 @@ from vae_serve.parity import TOLERANCE
 from vae_serve.train import data
 from vae_serve.train.runs import Run
 
-FORMATS = ("onnx", "savedmodel")
+FORMATS = ("onnx", "savedmodel", "litert")
+DEFAULT_FORMATS = ("onnx", "savedmodel")  # LiteRT needs an extra of its own
 PIXELS = ("float32", "uint8")
 LICENCE = "MIT"
 
@@ -33,7 +34,7 @@ class Export:
 
     run: Run  # finished
     out: Path  # the bundle's folder
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     opset: int = OPSET  # 13 to the newest that the installed onnx converts to
     pixels: str = "float32"  # what a picture is to the graphs: float32 0..1, or uint8 0..255
     overwrite: bool = False  # a bundle at `out` gives way; nothing else does
@@ -46,7 +47,10 @@ def export(asked: Export) -> Manifest:
         OutputError: `out` exists, or cannot be written to.
         ParityError: a copy differs from the trained model.
         RunError, SourceError: the run or its test images cannot be read.
+        MissingExtra: LiteRT was asked for and is not installed.
     """
+    if "litert" in asked.formats:
+        litert.require()
     make_room(asked.out, asked.overwrite)
     aside = Path(tempfile.mkdtemp(prefix=f".{asked.out.name}.", dir=asked.out.parent))
     try:
@@ -106,6 +110,12 @@ def _write(asked: Export, folder: Path) -> Manifest:
             contents = to_onnx(model, side.spec, asked.opset, {})
             (folder / side.spec.file).write_bytes(contents)
             reports += gate.check_onnx(side, contents)
+        if "litert" in asked.formats:
+            contents = litert.to_litert(model, side.spec)
+            (folder / litert.file_of(side.spec)).write_bytes(contents)
+            reports += gate.check(side, "LiteRT", litert.run_litert(contents, side.spec))
+
+    conformance.write(folder / "conformance", (inputs, outputs))
 
     with_onnx = "onnx" in asked.formats
     draft = Manifest(

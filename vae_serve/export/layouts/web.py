@@ -28,8 +28,8 @@ from vae_serve.bundle import Bundle, GraphSpec
 from vae_serve.errors import BundleError
 from vae_serve.export.layouts import readme
 from vae_serve.images import mnist, pixels
-from vae_serve.parity import TOLERANCE
 
+RULE = "conformance/conformance.json"
 SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
 SPANS = (3.0, 8.0)
 REACH = 0.998  # the part of the scatter's coordinates that the plane must show
@@ -49,7 +49,7 @@ def write(bundle: Bundle, into: Path) -> None:
     if manifest.latent_dim < 2:
         raise BundleError(f"{bundle.path} has one latent dimension; a plane needs two or more")
     loaded: dict[str, bytes] = {manifest.encoder.file: bundle.encoder, manifest.decoder.file: bundle.decoder}
-    conformance: dict[str, Any] = {"tolerance": TOLERANCE}
+    conformance: dict[str, Any] = {"tolerance": _tolerance(bundle)}
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         conformance[network], vectors = _vectors(bundle, network, graph)
         loaded |= vectors
@@ -82,6 +82,16 @@ def write(bundle: Bundle, into: Path) -> None:
     }
     (into / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(readme.web(manifest), encoding="utf-8")
+
+
+def _tolerance(bundle: Bundle) -> dict[str, float]:
+    """For each type of tensor, as the bundle states it."""
+    try:
+        rule = json.loads((bundle.path / RULE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{bundle.path} has no {RULE}, which the page's self-check needs; export it again") from None
+    tolerance: dict[str, float] = rule["tolerance"]
+    return tolerance
 
 
 def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -20,8 +20,9 @@ export async function check(model) {
           largest[name] = Math.max(largest[name], difference(whole.subarray(from), found[name]));
         }
       }
-      for (const [name] of expected) {
-        rows.push({ name, batch, largest: largest[name], allowed: conformance.tolerance });
+      for (const [name, { data: { BYTES_PER_ELEMENT } }] of expected) {
+        const allowed = conformance.tolerance[BYTES_PER_ELEMENT === 1 ? "uint8" : "float32"];
+        rows.push({ name, batch, largest: largest[name], allowed });
       }
     }
   }
@@ -32,11 +33,12 @@ async function decoded(model, z) {
   return { [model.facts.decoder.outputs[0].name]: await model.decode(z) };
 }
 
-/** Largest |actual - expected| / max(1, |expected|); infinite where a value is not finite. */
+/** Largest |actual - expected|, of floats divided by max(1, |expected|); infinite where a value is not finite. */
 function difference(expected, actual) {
+  const bytes = expected instanceof Uint8Array;
   let largest = 0;
   for (let index = 0; index < actual.length; index++) {
-    const apart = Math.abs(actual[index] - expected[index]) / Math.max(1, Math.abs(expected[index]));
+    const apart = Math.abs(actual[index] - expected[index]) / (bytes ? 1 : Math.max(1, Math.abs(expected[index])));
     if (!(apart <= largest)) largest = Number.isFinite(apart) ? apart : Infinity;
   }
   return largest;

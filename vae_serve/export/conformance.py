@@ -1,0 +1,59 @@
+"""Inputs and the trained model's own outputs, few and small, for whoever embeds the networks in any language.
+
+    conformance/conformance.json                        tolerance for each type of tensor, and how it is measured
+                encoder/image.npy, z_mean.npy, ...      the vectors, each under its tensor's name
+                encoder/test_data_set_0/input_0.pb ...  the same as ONNX's own tests keep them (`onnx.TensorProto`)
+                decoder/...                             likewise
+
+The expected outputs come from the trained Keras model, not from a file that was converted from it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from vae_serve.export.gate import Side
+from vae_serve.images import pixels
+from vae_serve.parity import TOLERANCE
+
+ROWS = 14  # whole batches of 7, which is odd, and of 1
+BYTE_TOLERANCE = 1  # a byte is off by one where the float before rounding lies within `TOLERANCE` of a half
+
+RULE = {
+    "tolerance": {"float32": TOLERANCE, "uint8": BYTE_TOLERANCE},
+    "measure": {
+        "float32": "|found - expected| / max(1, |expected|), every element",
+        "uint8": "|found - expected|, every element",
+    },
+}
+
+
+def write(folder: Path, sides: tuple[Side, ...]) -> None:
+    """Writes the vectors of each network into the new folder `folder`: `ROWS` rows, evenly spread over the gate's."""
+    folder.mkdir()
+    (folder / "conformance.json").write_text(json.dumps(RULE, indent=1) + "\n", encoding="utf-8")
+    for side in sides:
+        rows = np.linspace(0, len(side.inputs) - 1, ROWS).astype(int)
+        outputs = [
+            pixels.to_bytes(expected[rows]) if tensor.dtype == "uint8" else expected[rows]
+            for tensor, expected in zip(side.spec.outputs, side.expected, strict=True)
+        ]
+        named = [
+            ("input_0", side.spec.inputs[0].name, side.inputs[rows]),
+            *(
+                (f"output_{index}", tensor.name, output)
+                for index, (tensor, output) in enumerate(zip(side.spec.outputs, outputs, strict=True))
+            ),
+        ]
+        for place, name, array in named:
+            _write(folder / side.name, place, name, array)
+
+
+def _write(folder: Path, place: str, name: str, array: npt.NDArray[np.generic]) -> None:
+    cases = folder / "test_data_set_0"
+    cases.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    (cases / f"{place}.pb").write_bytes(onnx.numpy_helper.from_array(array, name).SerializeToString())
