@@ -24,7 +24,7 @@ import vae_serve
 from vae_serve import metrics
 from vae_serve.errors import DivergedError, OutputError, RunError, UsageError
 from vae_serve.images.pixels import PixelRule
-from vae_serve.train import architectures, checkpoints, devices, guard, kernels, recipes, runs
+from vae_serve.train import architectures, checkpoints, devices, guard, kernels, pictures, recipes, runs
 from vae_serve.train.checkpoints import Position
 from vae_serve.train.config import Config
 from vae_serve.train.data import Dataset
@@ -263,6 +263,14 @@ class _Training:
             aside.replace(self.path / f"{network.name}.keras")
         test_images = self.data.test_images
         elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
+        pictures.write(
+            self.path / "plots",
+            encode_with(encoder),
+            decode_with(decoder),
+            test_images,
+            self.data.test_labels,
+            self.history,
+        )
         record = {
             **record,
             "status": "finished",
