@@ -82,8 +82,10 @@ def to_model(pixels: Bytes) -> Floats:
 
 def to_bytes(image: Floats) -> Bytes:
     """Floats 0..1 to bytes 0..255, any shape, rounded (half to even), not truncated."""
-    rounded: Floats = np.rint(np.clip(image, 0, 1) * np.float32(255))
-    return rounded.astype(np.uint8)
+    levels = np.multiply(image, np.float32(255))
+    np.rint(levels, out=levels)  # in place: temporary arrays took three quarters of the time
+    np.clip(levels, 0, 255, out=levels)
+    return levels.astype(np.uint8)
 
 
 def tile(images: npt.NDArray[np.uint8], columns: int) -> Bytes:
