@@ -1,13 +1,17 @@
-"""Pictures to latent vectors: a source through the encoder into a folder of results."""
+"""Pictures to latent vectors: a source through the encoder into a folder of results.
+
+Processes decode, threads run the encoder, the main thread writes full shards. onnxruntime and pyarrow are imported
+where they are first needed: while they load, the processes are at work already.
+"""
 
 import hashlib
-import queue
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,22 +20,28 @@ import numpy.typing as npt
 from vae_serve import bundle as bundles
 from vae_serve import latents
 from vae_serve.batch import shards
-from vae_serve.batch.decoding import Chunk, Decoders, Failure, Slot, decode_rows
-from vae_serve.batch.shards import Job, Json, Plan, Shard
-from vae_serve.errors import OutputError
-from vae_serve.images.pixels import PixelRule, to_model
-from vae_serve.images.sources import Files, shown
+from vae_serve.batch.decoding import Chunk, Decoders, Failure, decode_rows
+from vae_serve.batch.gathering import Gathered, Gathering
+from vae_serve.batch.layout import Form, Layout
+from vae_serve.batch.shards import Job, Json, Plan
+from vae_serve.errors import OutputError, SourceError
+from vae_serve.images.arrays import Arrays
+from vae_serve.images.decode import Decoder
+from vae_serve.images.names import shown
+from vae_serve.images.pixels import Bytes, PixelRule, invert, to_bytes, to_model
+from vae_serve.images.sources import Pictures
 
 if TYPE_CHECKING:
     from vae_serve.batch.runtime import Network
 
-# onnxruntime and pyarrow are imported where they are first needed: while they load, the decoders are at work already.
-
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
-CHUNK = 128  # rows a task: what one process decodes before it reports
+TASK_ROWS = 128  # rows that a process decodes before it answers
+TASK_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller tasks
 IN_PROCESS = 2  # tasks; up to as many are decoded here, without other processes
+TICK = 0.1  # seconds between two reports
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Options:
 
     out: Path
     workers: int  # decoding processes, and threads that run the encoder
-    outputs: tuple[str, ...] = ("z_mean", "z_log_var")  # of z_mean, z_log_var, z
+    form: Form = "parquet"
+    outputs: tuple[str, ...] = ("z_mean", "z_log_var")  # of `layout.OUTPUTS`
     seed: int = 0  # of `z`: row i is drawn from (seed, i) alone
     batch: int = 128  # rows a call of the encoder
     part: tuple[int, int] = (1, 1)
@@ -49,110 +60,88 @@ class Options:
     rows_per_shard: int = shards.ROWS_PER_SHARD
 
 
-@dataclass
-class Rows:
-    """The rows of one shard while they are gathered, in whatever order the chunks come."""
+@dataclass(frozen=True)
+class Work:
+    """What to embed, with what, and how."""
 
-    shard: Shard
-    outputs: dict[str, Floats]  # each (n, d)
-    sizes: npt.NDArray[np.int64]  # (n, 2) width, height
-    stamps: npt.NDArray[np.int64]  # (n, 2)
-    waiting: int  # rows yet to come
-    failures: dict[int, Failure] = field(default_factory=dict)  # by row of the job
-    notes: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    source: Pictures | Arrays
+    bundle: bundles.Bundle
+    rule: PixelRule
+    options: Options
+    layout: Layout
 
 
-class Gathering:
-    """Puts the threads' chunks together into shards. Threads share it."""
-
-    def __init__(self, latent_dim: int) -> None:
-        self.ready: queue.SimpleQueue[Rows | BaseException] = queue.SimpleQueue()
-        self.rows_done = 0
-        self._latent_dim = latent_dim
-        self._open: dict[int, Rows] = {}
-        self._lock = threading.Lock()
-
-    def add(self, shard: Shard, chunk: Chunk, slot: Slot, outputs: dict[str, Floats], infer_seconds: float) -> None:
-        """One chunk's results."""
-        count = len(chunk.rows)
-        at = slice(chunk.rows.start - shard.start, chunk.rows.stop - shard.start)
-        with self._lock:
-            rows = self._open.get(shard.number) or self._start(shard)
-            rows.failures.update(chunk.failures)
-            rows.notes.update(chunk.notes)
-            for stage, seconds in (
-                ("read", chunk.read_seconds),
-                ("decode", chunk.decode_seconds),
-                ("infer", infer_seconds),
-            ):
-                rows.seconds[stage] = rows.seconds.get(stage, 0.0) + seconds
-            for name, values in outputs.items():
-                rows.outputs[name][at] = values
-            rows.sizes[at] = slot.sizes[:count]
-            rows.stamps[at] = slot.stamps[:count]
-            rows.waiting -= count
-            self.rows_done += count
-            if not rows.waiting:
-                self.ready.put(self._open.pop(shard.number))
-
-    def _start(self, shard: Shard) -> Rows:
-        count = shard.stop - shard.start
-        rows = self._open[shard.number] = Rows(
-            shard,
-            {name: np.empty((count, self._latent_dim), np.float32) for name in ("z_mean", "z_log_var")},
-            np.empty((count, 2), np.int64),
-            np.empty((count, 2), np.int64),
-            count,
-        )
-        return rows
-
-
-def embed(source: Files, bundle: bundles.Bundle, rule: PixelRule, options: Options, report: Report) -> Json:
+def embed(source: Pictures | Arrays, bundle: bundles.Bundle, rule: PixelRule, options: Options, report: Report) -> Json:
     """Embeds every row of the source, or those of its shards that are missing.
 
     Returns the job's statistics, as `_stats.json` has them.
 
     Raises:
         OutputError: the folder cannot be used or holds another job, or `max_errors` is passed.
-        SourceError: pictures of finished shards have changed, or a decoder crashed.
+        SourceError: the pictures do not fit the model, those of finished shards have changed, or a decoder crashed.
         BundleError: the encoder cannot be run.
     """
-    plan = _plan(source, bundle, rule, options)
-    with shards.open_job(options.out, plan, options.overwrite) as job:
+    if isinstance(source, Arrays) and source.images.shape[1:] != rule.shape:
+        raise SourceError(
+            f"{source.where} holds pictures of shape {source.images.shape[1:]}; the model takes {rule.shape}"
+        )
+    begun = time.perf_counter()
+    layout = Layout(options.form, options.outputs, source.names.count, bundle.manifest.latent_dim, rule.shape)
+    work = Work(source, bundle, rule, options, layout)
+    with shards.open_job(options.out, _plan(work), options.overwrite) as job:
         _refuse_changed(job, source)
-        begun = time.perf_counter()
         made = sum(shard.stop - shard.start for shard in job.missing)
         if made:
-            _run(job, source, bundle, rule=rule, options=options, report=report)
-        stats = _statistics(job, source, options, made, time.perf_counter() - begun)
+            _run(job, work, report)
+        if not job.finished:
+            from vae_serve.batch import results
+
+            results.finish(job, layout)
+        stats = _statistics(job, work, made, time.perf_counter() - begun)
         if made or not (job.folder / shards.STATS).exists():
             job.put(shards.STATS, shards.as_json(stats))
     return stats
 
 
-def _plan(source: Files, bundle: bundles.Bundle, rule: PixelRule, options: Options) -> Plan:
-    manifest = bundle.manifest
-    encoder = next(entry for entry in manifest.files if manifest.encoder and entry.path == manifest.encoder.file)
+def _plan(work: Work) -> Plan:
+    manifest, options = work.bundle.manifest, work.options
+    encoder = next(
+        (entry for entry in manifest.files if manifest.encoder and entry.path == manifest.encoder.file), None
+    )
     job = {
         "command": "embed",
-        "model": {"name": manifest.name, "encoder_sha256": encoder.sha256},
-        "source": {"pictures": source.count, "names_sha256": source.names.fingerprint()},
-        "pixels": rule.to_json(),
+        "model": {"name": manifest.name, "encoder_sha256": encoder.sha256 if encoder else None},
+        "source": {
+            "kind": work.source.kind,
+            "pictures": work.source.names.count,
+            "fingerprint": work.source.fingerprint(),
+        },
+        "pixels": work.rule.to_json(),
+        "format": options.form,
         "outputs": list(options.outputs),
         **({"seed": options.seed} if "z" in options.outputs else {}),
     }
-    return Plan(job, source.count, rows_per_shard=options.rows_per_shard, part=options.part)
+    return Plan(
+        job,
+        work.source.names.count,
+        results=work.layout.files,
+        rows_per_shard=options.rows_per_shard,
+        part=options.part,
+    )
 
 
-def _refuse_changed(job: Job, source: Files) -> None:
+def _refuse_changed(job: Job, source: Pictures | Arrays) -> None:
     """A resumed job must not mix pictures of two days."""
+    now = time.time_ns()
     for shard in job.plan.shards:
         record = job.records.get(shard.number)
-        if record is None:
-            continue
         rows = range(shard.start, shard.stop)
-        if record["read_sha256"] != _fingerprint(np.array([*source.stamps(rows)], np.int64)):
+        stamps = None if record is None or isinstance(source, Arrays) else source.stamps(rows)
+        if record is None or stamps is None:
+            continue
+        found = np.array([*stamps], np.int64)
+        changed_since = np.logical_and(found[:, 1] > record["begun_ns"], found[:, 1] <= now)
+        if changed_since.any() or _sha256(found[:, 0]) != record["lengths_sha256"]:
             first, last = source.names[rows[:1]][0], source.names[rows[-1:]][0]
             raise OutputError(
                 f"between {shown(first)} and {shown(last)} pictures have changed since {job.folder} was written; "
@@ -160,137 +149,215 @@ def _refuse_changed(job: Job, source: Files) -> None:
             )
 
 
-def _fingerprint(stamps: npt.NDArray[np.int64]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(stamps).tobytes()).hexdigest()
+def _sha256(lengths: npt.NDArray[np.int64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(lengths).tobytes()).hexdigest()
 
 
-def _run(job: Job, source: Files, bundle: bundles.Bundle, *, rule: PixelRule, options: Options, report: Report) -> None:
+def _run(job: Job, work: Work, report: Report) -> None:
     """Decodes, encodes and writes the missing shards."""
+    begun = time.time_ns()
     missing = job.missing
-    tasks = [
-        range(start, min(start + CHUNK, shard.stop))
-        for shard in missing
-        for start in range(shard.start, shard.stop, CHUNK)
-    ]
-    total = sum(shard.stop - shard.start for shard in missing)
-    workers = min(options.workers, len(tasks))
-    decoders = Decoders(source, rule, tasks, workers, CHUNK) if len(tasks) > IN_PROCESS else None
-
-    from vae_serve.batch import runtime
-
-    encoder = runtime.open_encoder(bundle)
-    gathering = Gathering(bundle.manifest.latent_dim)
-
-    def lane(chunks: Iterator[tuple[Chunk, Slot]]) -> None:
-        try:
-            for done, slot in chunks:
-                begun = time.perf_counter()
-                outputs = _encode(encoder, slot.pixels[: len(done.rows)], options.batch)
-                shard = _shard_of(missing, done.rows)
-                gathering.add(shard, done, slot, outputs, time.perf_counter() - begun)
-        except BaseException as error:  # noqa: BLE001  carried over to the main thread, which raises it
-            gathering.ready.put(error)
-
-    lanes: Sequence[Iterator[tuple[Chunk, Slot]]]
-    lanes = [decoders.follow(worker) for worker in range(workers)] if decoders else [_decoded_here(source, rule, tasks)]
-    threads = [threading.Thread(target=lane, args=(one,), daemon=True) for one in lanes]
-    for thread in threads:
-        thread.start()
+    capacity = max(1, min(max(TASK_ROWS, work.options.batch), TASK_MEMORY // int(np.prod(work.rule.shape))))
+    tasks = Tasks(
+        [
+            range(start, min(start + capacity, shard.stop))
+            for shard in missing
+            for start in range(shard.start, shard.stop, capacity)
+        ]
+    )
+    decoders = None
+    if not isinstance(work.source, Arrays) and tasks.count > IN_PROCESS:
+        decoders = Decoders(work.source, work.rule, tasks, min(work.options.workers, tasks.count), capacity)
     try:
-        failed = 0
+        from vae_serve.batch import runtime
+
+        encoder = runtime.open_encoder(work.bundle)
+        gathering = Gathering(missing, work.layout)
+        threads = [
+            Thread(target=_lane, args=(chunks, encoder, work, gathering, capacity), daemon=True)
+            for chunks in _lanes(work, tasks, decoders, capacity)
+        ]
+        for thread in threads:
+            thread.start()
+
+        from vae_serve.batch import results  # noqa: F401  loads pyarrow before the first shard is full
+
         for _ in missing:
-            rows = gathering.ready.get()
-            if isinstance(rows, BaseException):
-                raise rows
-            failed += len(rows.failures)
-            _write(job, source, rows, options)
-            report(gathering.rows_done, total, errors=failed)
-            _refuse_more(options, failed, rows)
-    finally:
+            _write(job, work, _next_full(gathering, work.options, sum(map(len, tasks.rows)), report), begun)
+        for thread in threads:
+            thread.join()
+    except BaseException:
         if decoders:
-            decoders.close()
-    for thread in threads:
-        thread.join()
+            decoders.stop()
+        raise
 
 
-def _refuse_more(options: Options, failed: int, rows: Rows) -> None:
-    if options.max_errors is not None and failed > options.max_errors:
-        last = rows.failures[max(rows.failures)] if rows.failures else None
-        raise OutputError(
-            f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}"
-            + (f"; the last one: {last.message}" if last else "")
-        )
+class Tasks:
+    """Ranges of rows that several threads take from, in order."""
+
+    def __init__(self, rows: list[range]) -> None:
+        self.rows = rows
+        self.count = len(rows)
+        self._left = iter(rows)
+        self._lock = Lock()
+
+    def __iter__(self) -> Iterator[range]:
+        return self
+
+    def __next__(self) -> range:
+        with self._lock:
+            return next(self._left)
 
 
-def _decoded_here(source: Files, rule: PixelRule, tasks: list[range]) -> Iterator[tuple[Chunk, Slot]]:
-    slot = Slot(memoryview(bytearray(Slot.bytes_for(CHUNK, rule.shape))), CHUNK, rule.shape)
-    busy = np.zeros(1, np.int64)
-    for rows in tasks:
-        yield decode_rows(source, rule, rows, slot, busy), slot
+def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -> list[Iterator[tuple[Chunk, Array]]]:
+    """What each thread is to encode: chunks with their pixels (n, H, W, C)."""
+    if isinstance(work.source, Arrays):
+        return [_sliced(work.source, work.rule, tasks) for _ in range(min(work.options.workers, tasks.count))]
+    if decoders:
+        return [decoders.follow(worker) for worker in range(decoders.count)]
+    return [_decoded_here(work.source, work.rule, tasks, capacity)]
 
 
-def _shard_of(missing: list[Shard], rows: range) -> Shard:
-    return next(shard for shard in missing if shard.start <= rows.start < shard.stop)
+def _lane(
+    chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work, gathering: Gathering, capacity: int
+) -> None:
+    """One thread's life. What goes wrong in it is raised by the main thread."""
+    try:
+        room = np.empty((capacity, *work.rule.shape), np.float32)
+        for chunk, pixels in chunks:
+            begun = time.perf_counter()
+            outputs = _encode(encoder, pixels, work.options.batch, room)
+            gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
+    except BaseException as error:  # noqa: BLE001
+        gathering.full.put(error)
 
 
-def _encode(encoder: "Network", pixels: npt.NDArray[np.uint8], batch: int) -> dict[str, Floats]:
-    from vae_serve.batch.runtime import in_batches
-
+def _encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[str, Floats]:
+    """The encoder's outputs (n, d) by name; `room` (n or more, H, W, C) is written to."""
+    raw = encoder.spec.inputs[0].dtype == "uint8"
+    parts = []
+    for start in range(0, len(pixels), batch):
+        rows = pixels[start : start + batch]
+        if raw:
+            rows = rows if rows.dtype == np.uint8 else to_bytes(rows)
+        elif rows.dtype == np.uint8:
+            rows = to_model(rows, room[: len(rows)])
+        parts.append(encoder(rows))
     names = [output.name for output in encoder.spec.outputs]
-    return dict(zip(names, in_batches(encoder, to_model(pixels), batch), strict=True))
+    return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _write(job: Job, source: Files, rows: Rows, options: Options) -> None:
-    from vae_serve.batch import writers
+def _decoded_here(
+    source: Pictures, rule: PixelRule, tasks: Iterator[range], capacity: int
+) -> Iterator[tuple[Chunk, Bytes]]:
+    """For a job so small that other processes would not be worth their start."""
+    slot = np.zeros((capacity, *rule.shape), np.uint8)
+    busy = np.zeros(1, np.int64)
+    decode = Decoder(rule)
+    for rows in tasks:
+        yield decode_rows(source, decode, rows, slot, busy), slot[: len(rows)]
+
+
+def _sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range]) -> Iterator[tuple[Chunk, Array]]:
+    """Pictures that are numbers already."""
+    height, width, _ = rule.shape
+    for rows in tasks:
+        begun = time.perf_counter()
+        chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
+        pixels = source.images[rows.start : rows.stop]
+        if pixels.dtype != np.uint8:
+            pixels = _checked(pixels.astype(np.float32), chunk)
+        if rule.invert != "no":
+            pixels, inverted = invert(pixels, rule.invert)
+            chunk.notes["inverted"] += inverted
+        chunk.read_seconds = time.perf_counter() - begun
+        yield chunk, pixels
+
+
+def _checked(floats: Floats, chunk: Chunk) -> Floats:
+    """Floats that are no picture become a failure and zeros."""
+    flat = floats.reshape(len(floats), -1)
+    fitting = np.logical_and(flat.min(axis=1) >= 0, flat.max(axis=1) <= 1)  # false for NaN, too
+    for at in np.flatnonzero(~fitting):
+        if np.isfinite(flat[at]).all():
+            why = Failure("range", f"its floats reach from {flat[at].min():g} to {flat[at].max():g}, not from 0 to 1")
+        else:
+            why = Failure("not_finite", "it holds NaN or infinity")
+        chunk.failures[chunk.rows[at]] = why
+    flat[~fitting] = 0
+    return floats
+
+
+def _next_full(gathering: Gathering, options: Options, total: int, report: Report) -> Gathered:
+    """Waits for a shard to be full, reporting the while."""
+    while True:
+        report(gathering.rows_done, total, errors=gathering.failed)
+        if options.max_errors is not None and gathering.failed > options.max_errors:
+            raise OutputError(
+                f"stopped: {gathering.failed:,} pictures failed, more than --max-errors {options.max_errors}; "
+                f"the finished shards in {options.out} say which"
+            )
+        try:
+            found = gathering.full.get(timeout=TICK)
+        except Empty:
+            continue
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+
+def _write(job: Job, work: Work, full: Gathered, begun_ns: int) -> None:
+    from vae_serve.batch import results, writers
 
     begun = time.perf_counter()
-    every = range(rows.shard.start, rows.shard.stop)
-    given = np.ones(len(every), bool)
-    errors: list[str | None] = [None] * len(every)
-    for row, failure in rows.failures.items():
-        given[row - rows.shard.start] = False
-        errors[row - rows.shard.start] = f"{failure.kind}: {failure.message}"
-    if "z" in options.outputs:
-        noise = latents.draws(options.seed, every.start, every.stop, rows.outputs["z_mean"].shape[1])
-        rows.outputs["z"] = rows.outputs["z_mean"] + np.exp(rows.outputs["z_log_var"] * np.float32(0.5)) * noise
-    columns: dict[str, Any] = {
-        "path": writers.texts([shown(name) for name in source.names[every]]),
-        "label": writers.texts(source.labels(every)),
-        "status": writers.texts(["ok" if one else "failed" for one in given]),
-        "error": writers.texts(errors),
-        "width": writers.numbers(rows.sizes[:, 0], given),
-        "height": writers.numbers(rows.sizes[:, 1], given),
-        **{name: writers.vectors(rows.outputs[name], given) for name in options.outputs},
-    }
+    rows = range(full.shard.start, full.shard.stop)
+    if "z" in work.options.outputs:
+        noise = latents.draws(work.options.seed, rows.start, rows.stop, work.layout.latent_dim)
+        full.outputs["z"] = full.outputs["z_mean"] + np.exp(full.outputs["z_log_var"] * np.float32(0.5)) * noise
+    columns = results.columns(
+        results.ShardRows(
+            names=work.source.names[rows],
+            labels=work.source.labels(rows),
+            sizes=full.sizes,
+            errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in full.failures.items()},
+            vectors={name: full.outputs[name] for name in work.options.outputs},
+            pixels=full.pixels,
+        )
+    )
     record = {
-        "rows": len(every),
-        "failed": len(rows.failures),
-        "errors": dict(sorted(Counter(failure.kind for failure in rows.failures.values()).items())),
-        "notes": dict(sorted(rows.notes.items())),
-        "read_sha256": _fingerprint(rows.stamps),
-        "seconds": {**rows.seconds, "write": time.perf_counter() - begun},
+        "rows": len(rows),
+        "failed": len(full.failures),
+        "errors": dict(sorted(Counter(why.kind for why in full.failures.values()).items())),
+        "notes": dict(sorted(full.notes.items())),
+        "begun_ns": begun_ns,
+        "lengths_sha256": _sha256(full.lengths),
+        "seconds": {**full.seconds, "write": time.perf_counter() - begun},
     }
-    job.commit(rows.shard, lambda file: writers.write_parquet(file, columns), record)
+    job.commit(full.shard, lambda file: writers.write_parquet(file, columns), record)
 
 
-def _statistics(job: Job, source: Files, options: Options, made: int, seconds: float) -> Json:
-    """Counts over the whole part, and how fast this run was."""
+def _statistics(job: Job, work: Work, made: int, seconds: float) -> Json:
+    """Counts over all shards, and how fast this run was."""
     records = [job.records[shard.number] for shard in job.plan.shards]
 
     def summed(name: str) -> dict[str, Any]:
-        return dict(sum((Counter(record[name]) for record in records), Counter()))
+        total: Counter[str] = Counter()
+        for record in records:
+            total.update(record[name])
+        return dict(total)
 
     stages: dict[str, float] = summed("seconds")
     return {
+        "model": str(work.bundle.path),
         "images": sum(record["rows"] for record in records),
         "failed": sum(record["failed"] for record in records),
         "errors": summed("errors"),
         "notes": summed("notes"),
-        "skipped": dict(source.skipped),
-        "this_run": {"images": made, "seconds": seconds, "images_per_second": made / seconds if made else 0.0},
+        "skipped": dict(work.source.skipped),
+        "this_run": {"images": made, "seconds": seconds, "images_per_second": made / seconds},
         "seconds": stages,
-        "limiting_stage": _limiting(stages, options.workers),
-        "workers": options.workers,
+        "limiting_stage": _limiting(stages, work.options.workers),
+        "workers": work.options.workers,
     }
 
 

@@ -176,7 +176,7 @@ def _encoded(file: Path, bundle: Bundle) -> Floats:
 
     rule = pixels.PixelRule.from_json(bundle.manifest.pixels)
     try:
-        picture = decode(read_file(os.fsencode(file)).data, rule)
+        picture = decode(read_file(os.fsencode(file)), rule)
     except ImageError as error:
         raise SourceError(f"{file}: {error}") from error
     encoder = open_encoder(bundle)

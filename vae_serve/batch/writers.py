@@ -17,31 +17,52 @@ import pyarrow.parquet as pq
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+Given = npt.NDArray[np.bool_]
+
+# Columns are made from buffers: `pyarrow.array` imports pandas where it is installed, which takes half a second.
 
 
-def vectors(values: Floats, given: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+def vectors(values: Floats, given: Given | None = None) -> pa.Array:
     """(n, d) float32 as a column of fixed-size lists; null where `given` (n,) is false."""
-    mask = None if given is None or given.all() else pa.array(~given)
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+    count, size = values.shape
+    flat = pa.Array.from_buffers(pa.float32(), count * size, [None, pa.py_buffer(np.ascontiguousarray(values))])
+    return pa.Array.from_buffers(pa.list_(pa.float32(), size), count, [bits(given)], children=[flat])
 
 
-def texts(values: Sequence[str | None]) -> pa.Array:
-    """A column of strings; None is null."""
-    return pa.array(values, pa.string())
-
-
-def numbers(values: Array, given: npt.NDArray[np.bool_]) -> pa.Array:
+def numbers(values: Array, given: Given) -> pa.Array:
     """(n,) integers as a column of int32; null where `given` (n,) is false."""
-    return pa.array(values.astype(np.int32), mask=~given)
+    whole = pa.py_buffer(np.ascontiguousarray(values, np.int32))
+    return pa.Array.from_buffers(pa.int32(), len(values), [bits(given), whole])
 
 
-def write_parquet(file: BinaryIO, columns: Mapping[str, Any], about: Mapping[str, str] | None = None) -> None:
-    """Columns (arrays, lists or pyarrow arrays of one length) as a Parquet file of one row group.
+def texts(values: Sequence[bytes | None]) -> pa.Array:
+    """UTF-8 as a column of strings; None is null."""
+    given = np.array([value is not None for value in values], bool)
+    there = [value or b"" for value in values]
+    offsets = np.zeros(len(there) + 1, np.int32)
+    np.cumsum([len(value) for value in there], out=offsets[1:])
+    return pa.StringArray.from_buffers(len(there), pa.py_buffer(offsets), pa.py_buffer(b"".join(there)), bits(given))
 
-    `about` goes into the schema's metadata.
-    """
-    table = pa.table(dict(columns)).replace_schema_metadata(dict(about or {}))
+
+def choices(words: Sequence[bytes], which: npt.NDArray[np.int64]) -> pa.Array:
+    """A column of strings: row i is words[which[i]]."""
+    return texts([words[index] for index in which.tolist()])
+
+
+def blobs(values: npt.NDArray[np.uint8]) -> pa.Array:
+    """(n, size) bytes as a column of fixed-size binary."""
+    count, size = values.shape
+    return pa.Array.from_buffers(pa.binary(size), count, [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def bits(given: Given | None) -> pa.Buffer | None:
+    """Arrow's bitmap of the rows that are there, least significant bit first; None where all are."""
+    return None if given is None or given.all() else pa.py_buffer(np.packbits(given, bitorder="little"))
+
+
+def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array]) -> None:
+    """Columns of one length as a Parquet file of one row group."""
+    table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
     repeated = [column.name for column in table.schema if pa.types.is_string(column.type) and column.name != "path"]
     pq.write_table(
         table,

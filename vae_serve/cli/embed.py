@@ -1,47 +1,128 @@
-"""`vae-serve embed`."""
+"""`vae-serve embed`: pictures to latent vectors."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from vae_serve.cli.talk import AsJson, Quiet, emit, progress, say
+from vae_serve import bundle as bundles
+from vae_serve.cli import talk
+from vae_serve.errors import UsageError
+
+SOME_FAILED = 3
+
+Fit = Literal["stretch", "pad", "crop"]
+Invert = Literal["no", "yes", "auto"]
+Form = Literal["parquet", "npy", "csv", "projector"]
 
 
 def embed(
-    source: Annotated[str, typer.Argument(help="A folder of pictures.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, IDX, .parquet, "
+            "or mnist.",
+            show_default=False,
+        ),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="The folder to write to; made if need be.", show_default=False)],
     model: Annotated[
-        Path | None, typer.Option(help="The bundle; else the newest under exports/, else the packaged one.")
+        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
+    form: Annotated[Form, typer.Option("--format", help="What to write.")] = "parquet",
+    outputs: Annotated[str, typer.Option(help="Of z_mean, z_log_var and z, a sample.")] = "z_mean,z_log_var",
+    seed: Annotated[int, typer.Option(help="Of z: row i is drawn from SEED and i alone.")] = 0,
+    fit: Annotated[
+        Fit | None, typer.Option(help="How a picture of another size is fitted. [default: as in training]")
+    ] = None,
+    invert: Annotated[
+        Invert | None,
+        typer.Option(help="Turn dark to light; auto: where the border is light. [default: as in training]"),
+    ] = None,
+    shard: Annotated[str, typer.Option(help="I/N: this machine's part of N.")] = "1/1",
+    workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 16_384,
+    max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    quiet: talk.Quiet = False,
+    as_json: talk.AsJson = False,
 ) -> None:
     """Turn pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
 
-    The same command again goes on where an interrupted one stopped.
+    The same command again goes on where an interrupted one stopped. Exit code 3: done, but some pictures failed.
     """
-    from vae_serve import bundle as bundles
-    from vae_serve.batch import embed as batch
-    from vae_serve.batch.cores import cores
+    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from vae_serve.batch.embed import Options
+    from vae_serve.batch.embed import embed as run
+    from vae_serve.batch.shards import parse_part
+    from vae_serve.images.opening import open_source
     from vae_serve.images.pixels import PixelRule
-    from vae_serve.images.sources import open_source
 
+    options = Options(
+        out=out,
+        workers=_workers(workers),
+        form=form,
+        outputs=_outputs(outputs),
+        seed=seed,
+        batch=batch,
+        part=parse_part(shard),
+        max_errors=max_errors,
+        overwrite=overwrite,
+        rows_per_shard=rows_per_shard,
+    )
     bundle = bundles.load(bundles.find(model))
-    if not quiet:
-        say(f"model {bundle.path}")
-    pictures = open_source(source)
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    options = batch.Options(out=out, workers=cores(), overwrite=overwrite)
-    with progress("embed", pictures.count, "images", quiet) as report:
-        stats = batch.embed(pictures, bundle, rule, options, report)
+    rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
+    pictures = open_source(source)
     if not quiet:
-        run = stats["this_run"]
-        failed = f", {stats['failed']:,} of them failed" if stats["failed"] else ""
-        say(f"{out}: {stats['images']:,} rows{failed}; {run['images']:,} in {run['seconds']:.2f} s")
+        talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
+    with talk.progress("embed", None, "pictures", quiet) as report:
+        stats = run(pictures, bundle, rule, options, report)
+    if not quiet:
+        talk.say(_summary(out, stats))
     if as_json:
-        emit(stats)
+        talk.emit(stats)
     if stats["failed"]:
-        raise typer.Exit(3)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _workers(text: str) -> int:
+    from vae_serve.batch.cores import cores
+
+    if text == "auto":
+        return cores()
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--workers {text}: give a number from 1, or auto")
+
+
+def _outputs(text: str) -> tuple[str, ...]:
+    from vae_serve.batch.layout import OUTPUTS
+
+    asked = text.split(",")
+    unknown = [name for name in asked if name not in OUTPUTS]
+    if unknown or len(set(asked)) != len(asked):
+        raise UsageError(f"--outputs {text}: give some of {','.join(OUTPUTS)}, each once")
+    return tuple(name for name in OUTPUTS if name in asked)
+
+
+def _summary(out: Path, stats: dict[str, Any]) -> str:
+    now = stats["this_run"]
+    parts = [f"{out}: {stats['images']:,} rows"]
+    if stats["failed"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in stats["errors"].items())
+        parts.append(f"{stats['failed']:,} failed ({kinds})")
+    parts += [f"{count:,} {note}" for note, count in stats["notes"].items()]
+    if stats["skipped"]:
+        parts.append(f"{sum(stats['skipped'].values()):,} other files skipped")
+    if now["images"]:
+        rate = f"{now['images_per_second']:,.0f}/s, limited by {stats['limiting_stage']}"
+        parts.append(f"{now['images']:,} of them now, in {now['seconds']:.2f} s ({rate})")
+    else:
+        parts.append("all there already, nothing to do")
+    return "; ".join(parts)

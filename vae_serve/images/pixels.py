@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ from vae_serve.errors import BundleError
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+AnyPixels = npt.NDArray[Any]
 
 SCALE = np.float32(1 / 255)
+PIXEL_LIMIT = 89_478_485  # Pillow's own: what 256 MB hold at three bytes a pixel. A file that declares more is a bomb
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
@@ -33,7 +35,7 @@ class PixelRule:
     filter: Literal["bilinear"] = "bilinear"  # for another size; its support widens when shrinking, as Pillow has it
     background: int = 255  # grey level 0..255 under transparency
     invert: Invert = "no"  # auto: where the median of the picture's border is 128 or more, so that dark is ground
-    scale: float = float(SCALE)  # bytes times this are the model's floats
+    scale: str = "1/255"  # bytes times float32(1/255) are the model's floats
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -51,7 +53,7 @@ class PixelRule:
             "fit": get_args(Fit),
             "filter": ("bilinear",),
             "invert": get_args(Invert),
-            "scale": (float(SCALE),),
+            "scale": ("1/255",),
             "background": tuple(range(256)),
         }
         for one in fields(cls):
@@ -72,12 +74,20 @@ class PixelRule:
         return self.height, self.width, self.channels
 
 
-def to_model(pixels: Bytes) -> Floats:
-    """Bytes 0..255 to floats 0..1, any shape: one float32 multiplication by float32(1/255).
+class Picture(NamedTuple):
+    """A decoded picture."""
+
+    pixels: Bytes  # (H, W, C) as a rule has them
+    size: tuple[int, int]  # width and height of the file's picture, after turning
+    notes: tuple[str, ...] = ()  # what was done that a reader should know of: `animated`, `turned`, `inverted`
+
+
+def to_model(pixels: Bytes, out: Floats | None = None) -> Floats:
+    """Bytes 0..255 to floats 0..1, any shape: one float32 multiplication by float32(1/255). Into `out` where given.
 
     A multiplication, not a division: every runtime rounds it the same way, so the raw-pixel graphs can repeat it.
     """
-    return np.multiply(pixels, SCALE, dtype=np.float32)
+    return np.multiply(pixels, SCALE, out=out, dtype=np.float32)
 
 
 def to_bytes(image: Floats) -> Bytes:
@@ -86,6 +96,18 @@ def to_bytes(image: Floats) -> Bytes:
     np.rint(levels, out=levels)  # in place: temporary arrays took three quarters of the time
     np.clip(levels, 0, 255, out=levels)
     return levels.astype(np.uint8)
+
+
+def border(picture: AnyPixels) -> AnyPixels:
+    """The outermost pixels of (H, W, C): (n, C). Those of one row or column come twice, which no median minds."""
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+
+
+def invert(images: AnyPixels, how: Invert) -> tuple[AnyPixels, int]:
+    """Pictures (n, H, W, C), bytes or floats 0..1, turned dark to light as a rule says; and how many were."""
+    top = np.array(255 if images.dtype == np.uint8 else 1, images.dtype)
+    light = np.array([how == "yes" or (how == "auto" and np.median(border(one)) * 2 > top) for one in images], bool)
+    return np.where(light[:, None, None, None], top - images, images), int(light.sum())
 
 
 def tile(images: npt.NDArray[np.uint8], columns: int) -> Bytes:

@@ -1,149 +1,136 @@
 """Where the pictures of a job come from: one ordered sequence of (path, label, bytes or pixels).
 
 A source says at once how many there are and what they are called, and is read in any order afterwards, from any
-process that was forked off. Names are bytes as the file system has them; `shown` makes text of them.
+process that was forked off.
+
+    pictures/            every picture below the folder, in sorted order of the relative paths
+    'data/**/*.png'      a pattern, taken apart at its first wildcard: the part before it is the folder
+    list.txt, -          a file, or standard input, of paths, one a line (or NUL-separated)
+    x.zip, x.tar(.gz)    see `archives`
+    x.npy, x.npz, *-idx3-ubyte(.gz), mnist      see `arrays`
+    x.parquet            see `tables`
 """
 
-import hashlib
 import os
 import stat
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from glob import iglob
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.images.names import Names, PackedNames, shown
 
-EXTENSIONS = frozenset(
-    b".png .apng .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif".split()
-)
-FILE_LIMIT = 1 << 30  # bytes; no picture within `decode.PIXEL_LIMIT` needs as many
-
+EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm avif".split())
+FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
+READ_AT_ONCE = 1 << 16  # bytes
 
 Stamp = tuple[int, int]  # a file's size in bytes and its time of change in ns: another stamp, another file
-GONE = (-1, -1)
+GONE = (-1, 0)
 
 
-class Raw(NamedTuple):
-    """The bytes of one picture file."""
+class Pictures(Protocol):
+    """A source of encoded pictures."""
 
-    data: bytes
-    stamp: Stamp
+    kind: str
+    names: Names
+    skipped: Counter[str]  # files passed over, by reason
 
+    def labels(self, rows: range) -> list[bytes | None]:
+        """What the rows show, UTF-8; None where nothing says so."""
+        ...
 
-class Names:
-    """A long list of names in little memory: one run of bytes and the offsets of blocks in it."""
+    def read(self, rows: range) -> Iterator[bytes | ImageError]:
+        """Each row's file, or why there is none. Never raises."""
+        ...
 
-    BLOCK = 64
-
-    def __init__(self, names: Iterable[bytes]) -> None:
-        blocks, block = [], []
-        self.count = 0
-        for name in names:
-            block.append(name)
-            if len(block) == self.BLOCK:
-                blocks.append(b"\0".join(block))
-                block = []
-                self.count += self.BLOCK
-        self.count += len(block)
-        self._blocks = [*blocks, b"\0".join(block)] if block else blocks
-
-    def __getitem__(self, rows: range) -> list[bytes]:
-        found: list[bytes] = []
-        first = rows.start // self.BLOCK
-        for packed in self._blocks[first : -(-rows.stop // self.BLOCK)]:
-            found += packed.split(b"\0")
-        return found[rows.start - first * self.BLOCK :][: len(rows)]
+    def stamps(self, rows: range) -> Iterator[Stamp] | None:
+        """Each row's stamp as of now; None where the plan's fingerprint says that nothing has changed."""
+        ...
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names in order, each ended by a NUL."""
-        digest = hashlib.sha256()
-        for packed in self._blocks:
-            digest.update(packed + b"\0")
-        return digest.hexdigest()
+        """Changes when pictures come, go or are renamed (or, in one file, are any different)."""
+        ...
 
 
-def shown(name: bytes) -> str:
-    """A name as text; a byte that is no UTF-8 becomes a backslash escape."""
-    return name.decode("utf-8", "backslashreplace")
-
-
-@dataclass
 class Files:
-    """Picture files below a folder, in sorted order of their relative paths."""
+    """Picture files below a folder."""
 
-    root: bytes
-    names: Names  # relative to `root`, with forward slashes
-    skipped: Counter[str] = field(default_factory=Counter)  # files passed over, by reason
+    def __init__(self, kind: str, root: bytes, names: Names, skipped: Counter[str]) -> None:
+        self.kind, self.names, self.skipped = kind, names, skipped
+        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # relative paths open sooner
 
-    @property
-    def count(self) -> int:
-        """Pictures in all."""
-        return self.names.count
+    def labels(self, rows: range) -> list[bytes | None]:
+        """The first subfolder's name; None for a file of the folder itself or an absolute path."""
+        return [first_folder(name) for name in self.names[rows]]
 
-    def labels(self, rows: range) -> list[str | None]:
-        """The first subfolder's name, or None."""
-        parts = (name.partition(b"/") for name in self.names[rows])
-        return [shown(first) if rest else None for first, _, rest in parts]
-
-    def read(self, rows: range) -> Iterator[Raw | ImageError]:
-        """Each file's bytes, or why there are none: kind `unreadable` (vanished, no permission), `not_a_file` or
-        `too_large`. Never raises.
+    def read(self, rows: range) -> Iterator[bytes | ImageError]:
+        """Each file's bytes, or why there are none: `unreadable` (vanished, no permission), `not_a_file`,
+        `too_large`.
         """
+        root = self._root
         for name in self.names[rows]:
             try:
-                yield read_file(os.path.join(self.root, name))
+                yield read_file(name, root)
             except ImageError as error:
                 yield error
 
     def stamps(self, rows: range) -> Iterator[Stamp]:
-        """What `read` would stamp the files with, without reading them."""
+        """Each file's stamp, without reading it."""
         for name in self.names[rows]:
             try:
-                about = os.stat(os.path.join(self.root, name))
+                about = os.stat(name, dir_fd=self._root)
             except OSError:
                 yield GONE
             else:
                 yield about.st_size, about.st_mtime_ns
 
-
-def read_file(path: bytes) -> Raw:
-    """A regular file's bytes; nothing that could block or never end is read."""
-    try:
-        # without O_NONBLOCK, opening a FIFO waits for a writer
-        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageError("unreadable", f"it cannot be opened: {error.strerror}") from error
-    try:
-        about = os.fstat(opened)
-        if not stat.S_ISREG(about.st_mode):
-            raise ImageError("not_a_file", "it is a folder, pipe or device, not a file")
-        if about.st_size > FILE_LIMIT:
-            raise ImageError("too_large", f"it has {about.st_size:,} bytes; the limit is {FILE_LIMIT:,}")
-        data = os.read(opened, about.st_size)
-        while len(data) < about.st_size:  # a read gives 2 GiB at most, a network file system sometimes less
-            more = os.read(opened, about.st_size - len(data))
-            if not more:
-                break
-            data += more
-        return Raw(data, (about.st_size, about.st_mtime_ns))
-    except OSError as error:
-        raise ImageError("unreadable", f"it cannot be read: {error.strerror}") from error
-    finally:
-        os.close(opened)
+    def fingerprint(self) -> str:
+        """Of the names."""
+        return self.names.fingerprint()
 
 
-def open_source(source: str) -> Files:
-    """The source that a command line's word names.
+def first_folder(name: bytes) -> bytes | None:
+    """`cat/1.png` -> `cat`, as UTF-8."""
+    first, slash, _ = name.partition(b"/")
+    return shown(first).encode() if slash and first else None
+
+
+_TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a FIFO waits for a writer
+
+
+def read_file(name: bytes, folder: int | None = None) -> bytes:
+    """A file's bytes; nothing that could block or never end is read.
 
     Raises:
-        SourceError: it is not there, cannot be read, or holds no pictures.
+        ImageError: as `Files.read` says.
     """
-    path = Path(source)
-    if not path.exists():
-        raise SourceError(f"{source} is not there")
-    return folder(path)
+    try:
+        opened = os.open(name, _TO_READ, dir_fd=folder)
+        try:
+            data = os.read(opened, READ_AT_ONCE)
+            if 0 < len(data) < READ_AT_ONCE:  # most often; a pipe or device that gives this much is harmless, too
+                return data
+            return _read_on(opened, data)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        kind = "not_a_file" if isinstance(error, IsADirectoryError | BlockingIOError) else "unreadable"
+        raise ImageError(kind, f"it cannot be read: {error.strerror}") from error
+
+
+def _read_on(opened: int, data: bytes) -> bytes:
+    about = os.fstat(opened)
+    if not stat.S_ISREG(about.st_mode):
+        raise ImageError("not_a_file", "it is a pipe or a device, not a file")
+    if about.st_size > FILE_LIMIT:
+        raise ImageError("too_large", f"it has {about.st_size:,} bytes; the limit is {FILE_LIMIT:,}")
+    parts = [data]
+    while parts[-1]:
+        parts.append(os.read(opened, about.st_size or READ_AT_ONCE))
+    return b"".join(parts)
 
 
 def folder(path: Path) -> Files:
@@ -153,14 +140,55 @@ def folder(path: Path) -> Files:
     skipped: Counter[str] = Counter()
     _walk(root, b"", [], found, skipped)
     if not found:
-        passed = f" ({sum(skipped.values()):,} other files)" if skipped else ""
-        raise SourceError(f"{path} holds no pictures{passed}; known are {_known()}")
+        raise SourceError(f"{path} holds no pictures{_passed_over(skipped)}; known are {_known()}")
     found.sort()
-    return Files(root, Names(found), skipped)
+    return Files("folder", root, PackedNames(found), skipped)
+
+
+def pattern(text: str) -> Files:
+    """Pictures whose path fits a pattern with *, ?, [] and ** (any folders)."""
+    parts = Path(text).parts
+    fixed = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    root = os.path.join(*parts[:fixed]) if fixed else "."
+    rest = os.path.join(*parts[fixed:])
+    found, skipped = [], Counter[str]()
+    for name in iglob(os.fsencode(rest), root_dir=os.fsencode(root), recursive=True):
+        if is_picture(name):
+            found.append(name)
+        elif not os.path.isdir(os.path.join(os.fsencode(root), name)):
+            skipped["no picture's extension"] += 1
+    if not found:
+        raise SourceError(f"no picture fits the pattern {text}{_passed_over(skipped)}; known are {_known()}")
+    return Files("pattern", os.fsencode(root), PackedNames(sorted(found)), skipped)
+
+
+def listed(text: bytes, where: str) -> Files:
+    """The files whose paths stand in a list, relative to the current folder: one a line, or NUL-separated."""
+    separator = b"\0" if b"\0" in text else b"\n"
+    names = sorted(line for line in text.replace(b"\r\n", b"\n").split(separator) if line.strip())
+    if not names:
+        raise SourceError(f"{where} names no files; give one path a line")
+    return Files("list", b".", PackedNames(names), Counter())
+
+
+def read_list(source: str) -> Files:
+    """`-` is standard input, anything else a text file."""
+    if source == "-":
+        return listed(sys.stdin.buffer.read(), "standard input")
+    return listed(Path(source).read_bytes(), source)
+
+
+def is_picture(name: bytes) -> bool:
+    """Whether the extension, in any case, is a picture's."""
+    return name.rpartition(b".")[2].lower() in EXTENSIONS
 
 
 def _known() -> str:
-    return " ".join(sorted(extension.decode() for extension in EXTENSIONS))
+    return " ".join(sorted(f".{extension.decode()}" for extension in EXTENSIONS))
+
+
+def _passed_over(skipped: Counter[str]) -> str:
+    return f" ({skipped.total():,} other files)" if skipped else ""
 
 
 def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[bytes], skipped: Counter[str]) -> None:
@@ -185,7 +213,7 @@ def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[b
                 skipped["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and _leads_to_folder(entry)):
                 folders.append(name)
-            elif os.path.splitext(name)[1].lower() in EXTENSIONS:
+            elif name.rpartition(b".")[2].lower() in EXTENSIONS:
                 found.append(below + name)
             else:
                 skipped["no picture's extension"] += 1

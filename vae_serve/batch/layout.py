@@ -1,0 +1,47 @@
+"""The form that an `embed` result takes: which files, and what is in them."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["parquet", "npy", "csv", "projector"]
+
+OUTPUTS = ("z_mean", "z_log_var", "z")
+ABOUT = ("path", "label", "status", "error", "width", "height")
+SPRITE_SIDE = 8192  # pixels; TensorBoard shows no larger sprite
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of a result, and the columns of vectors in it."""
+
+    form: Form
+    outputs: tuple[str, ...]  # of OUTPUTS, in this order
+    rows: int
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the shards become in the end, the last one written last; nothing where they are the result."""
+        match self.form:
+            case "parquet":
+                return ()
+            case "npy":
+                return (*(f"{name}.npy" for name in self.outputs), "ids.csv")
+            case "csv":
+                return ("embeddings.csv",)
+            case "projector":
+                sprite = ("sprite.png",) if self.has_sprite else ()
+                return ("vectors.tsv", "metadata.tsv", *sprite, "projector_config.pbtxt")
+
+    @property
+    def sprite_columns(self) -> int:
+        """Pictures in a row of the sprite, which is square."""
+        return math.ceil(math.sqrt(self.rows))
+
+    @property
+    def has_sprite(self) -> bool:
+        """Whether the pictures themselves are kept: the projector shows them, where they fit on one sprite."""
+        height, width, _ = self.image_shape
+        return self.form == "projector" and self.sprite_columns * max(height, width) <= SPRITE_SIDE

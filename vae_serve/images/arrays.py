@@ -1,0 +1,133 @@
+"""Pictures that are numbers already: .npy, .npz, IDX files, the packaged MNIST."""
+
+import gzip
+import struct
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.errors import SourceError
+from vae_serve.images import mnist
+from vae_serve.images.names import Names, Numbers
+
+Array = npt.NDArray[Any]
+
+_IDX_BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions
+_IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
+_LABEL_KEYS = ("labels", "label", "y")
+
+
+class Arrays:
+    """Pictures (n, H, W, C), bytes 0..255 or floats 0..1, with their labels (n,) where known."""
+
+    def __init__(self, kind: str, images: Array, labels: Array | None, where: str, stamp: object) -> None:
+        """`stamp` changes when the file does.
+
+        Raises:
+            SourceError: the array's shape or type is none of pictures.
+        """
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise SourceError(f"{where} holds {images.dtype}; pictures are uint8 0..255 or floats 0..1")
+        if images.ndim not in {3, 4}:
+            raise SourceError(f"{where} has the shape {images.shape}; pictures are (n, H, W) or (n, H, W, C)")
+        if not len(images):
+            raise SourceError(f"{where} holds no pictures: its shape is {images.shape}")
+        if labels is not None and len(labels) != len(images):
+            raise SourceError(f"{where} has {len(images):,} pictures and {len(labels):,} labels")
+        self.kind, self.where = kind, where
+        self.images = images if images.ndim == 4 else images[..., np.newaxis]
+        self.names: Names = Numbers(len(images))
+        self.skipped: Counter[str] = Counter()
+        self._labels, self._stamp = labels, stamp
+
+    def labels(self, rows: range) -> list[bytes | None]:
+        """The labels as text."""
+        if self._labels is None:
+            return [None] * len(rows)
+        return [str(label).encode() for label in self._labels[rows.start : rows.stop].tolist()]
+
+    def fingerprint(self) -> str:
+        """The shape, the type, and the file's stamp."""
+        return f"{self.images.dtype} {self.images.shape} {self._stamp}"
+
+
+def packaged(name: str) -> Arrays:
+    """The test set that ships with the package."""
+    return Arrays("mnist", *mnist.load("test"), where=name, stamp="")
+
+
+def open_npy(path: Path) -> Arrays:
+    """A .npy file, mapped into memory rather than read."""
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _refused(path, error) from error
+    return Arrays("npy", images, None, str(path), _stamp(path))
+
+
+def open_npz(path: Path, key: str = "") -> Arrays:
+    """A .npz file: the array `key`, or the one that is named or shaped like pictures; labels where some are named."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            key = key or _only_images(path, found)
+            if key not in found.files:
+                raise SourceError(f"{path} holds no array {key!r}, but {', '.join(found.files)}")
+            images = found[key]
+            labels = next((found[name] for name in _label_keys(key) if name in found.files and name != key), None)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        raise _refused(path, error) from error
+    return Arrays("npz", images, labels, f"{path}:{key}", _stamp(path))
+
+
+def _only_images(path: Path, found: Any) -> str:
+    for key in _IMAGE_KEYS:
+        if key in found.files:
+            return key
+    shaped = [key for key in found.files if found[key].ndim in {3, 4}]
+    if len(shaped) != 1:
+        raise SourceError(
+            f"{path} holds {len(shaped)} arrays of pictures ({', '.join(found.files)}); "
+            f"say which: {path}:{(shaped or found.files or ['NAME'])[0]}"
+        )
+    return str(shaped[0])
+
+
+def _label_keys(key: str) -> tuple[str, ...]:
+    return (key.replace("x", "y", 1), *_LABEL_KEYS) if key.startswith("x") else _LABEL_KEYS
+
+
+def open_idx(path: Path) -> Arrays:
+    """An IDX file of bytes as MNIST has them, gzipped or not; labels from the file beside it that is named for them."""
+    images = _read_idx(path)
+    beside = path.with_name(path.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1"))
+    labels = _read_idx(beside) if beside != path and beside.exists() else None
+    return Arrays("idx", images, labels, str(path), _stamp(path))
+
+
+def _read_idx(path: Path) -> Array:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
+            if zero or kind != _IDX_BYTES or not 1 <= dimensions <= 4:
+                raise SourceError(f"{path} is no IDX file of bytes")
+            shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+            size = int(np.prod(shape, dtype=np.int64))
+            data = file.read(size + 1)  # one more than declared: a longer file is noticed, a gzip bomb gets no further
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise _refused(path, error) from error
+    if len(data) != size:
+        raise SourceError(f"{path} declares {shape} and holds {'more' if len(data) > size else f'{len(data):,} bytes'}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def _refused(path: Path, error: Exception) -> SourceError:
+    return SourceError(f"{path} cannot be read: {error}")
