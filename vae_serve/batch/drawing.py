@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 Report = Callable[..., None]  # told (pictures done, pictures in all)
 
-BATCH = 64  # points a call
+BATCH = 32  # points a call: what the decoder has in hand then fits into a core's second-level cache
 TASK_POINTS = 256  # that one thread decodes in one go
 SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory until the shard is written
 MOST_SHARDS = 1_000_000  # of one job
@@ -38,7 +38,7 @@ AHEAD = 2  # shards in the making while one is being written
 
 
 @dataclass(frozen=True)
-class Layout:
+class Tiling:
     """How points become pictures: each is a tile of `points`, `columns` wide."""
 
     points: int = 1
@@ -75,13 +75,13 @@ def decode(decoder: Network, z: Floats) -> Bytes:
     return images
 
 
-def draw_one(decoder: Network, points: Points, layout: Layout, workers: int) -> Bytes:
+def draw_one(decoder: Network, points: Points, tiling: Tiling, workers: int) -> Bytes:
     """The one picture (H, W, C) that the points make."""
-    z = layout.rows(points, 0, 1)
+    z = tiling.rows(points, 0, 1)
     tasks = [z[start : start + TASK_POINTS] for start in range(0, len(z), TASK_POINTS)]
     with ThreadPoolExecutor(workers) as pool:
         images = np.concatenate(list(pool.map(lambda task: decode(decoder, task), tasks)))
-    picture: Bytes = layout.tile(images)[0]
+    picture: Bytes = tiling.tile(images)[0]
     return picture
 
 
@@ -116,7 +116,7 @@ def write_file(out: Path, contents: bytes) -> None:
 
 
 def draw_many(
-    bundle: Bundle, points: Points, layout: Layout, out: Path, overwrite: bool, workers: int, report: Report
+    bundle: Bundle, points: Points, tiling: Tiling, out: Path, overwrite: bool, workers: int, report: Report
 ) -> None:
     """Makes the file or folder that `out` names in OUT.partial, shard by shard, and gives it its name.
 
@@ -128,13 +128,13 @@ def draw_many(
     from vae_serve.batch.shards import ROWS_PER_SHARD, Plan, open_job
 
     height, width, channels = bundle.manifest.image_shape
-    count = layout.pictures(points)
-    shape = (height * layout.points // layout.columns, width * layout.columns, channels)
+    count = tiling.pictures(points)
+    shape = (height * tiling.points // tiling.columns, width * tiling.columns, channels)
     form = forms.form_of(out, count, shape, points)
-    rows = max(1, min(ROWS_PER_SHARD // layout.points, SHARD_BYTES // math.prod(shape)))
+    rows = max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
     if count > rows * MOST_SHARDS:
         raise UsageError(f"{count:,} pictures are more than one job takes, {rows * MOST_SHARDS:,} of this model's")
-    plan = Plan(_description(bundle, points, layout), count, form.suffix, form.results, rows)
+    plan = Plan(_description(bundle, points, tiling), count, form.suffix, form.results, rows)
     aside = out.with_name(f"{out.name}.partial")
     try:
         refuse_existing(out, overwrite)
@@ -148,7 +148,7 @@ def draw_many(
         try:
             if job.missing:
                 form.begin(job)
-                _make(job, open_decoder(bundle), points, layout, form, workers, report)
+                _make(job, open_decoder(bundle), points, tiling, form, workers, report)
             whole = form.whole(job)
             if out.is_dir():
                 out.rename(aside / "replaced")
@@ -160,7 +160,7 @@ def draw_many(
             ) from error
 
 
-def _description(bundle: Bundle, points: Points, layout: Layout) -> "Json":
+def _description(bundle: Bundle, points: Points, tiling: Tiling) -> "Json":
     """Everything that changes a byte."""
     manifest = bundle.manifest
     files = {entry.path: entry.sha256 for entry in manifest.files}
@@ -168,7 +168,7 @@ def _description(bundle: Bundle, points: Points, layout: Layout) -> "Json":
         "command": "generate",
         "model": {"name": manifest.name, "decoder_sha256": files[manifest.decoder.file] if manifest.decoder else None},
         "points": points.about,
-        "tile": {"points": layout.points, "columns": layout.columns},
+        "tile": {"points": tiling.points, "columns": tiling.columns},
     }
 
 
@@ -183,14 +183,14 @@ def _sweep(aside: Path, plan: "Plan") -> None:
 
 
 def _make(
-    job: "Job", decoder: Network, points: Points, layout: Layout, form: "Form", workers: int, report: Report
+    job: "Job", decoder: Network, points: Points, tiling: Tiling, form: "Form", workers: int, report: Report
 ) -> None:
     """Makes the missing shards: threads work on the next ones while one is being written."""
-    each = max(1, TASK_POINTS // layout.points)  # pictures a task
+    each = max(1, TASK_POINTS // tiling.points)  # pictures a task
     done = job.plan.rows - sum(shard.stop - shard.start for shard in job.missing)
 
     def make(start: int, z: Floats) -> tuple[int, Any]:
-        pictures = layout.tile(decode(decoder, z))
+        pictures = tiling.tile(decode(decoder, z))
         return len(pictures), form.put(start, pictures, z)
 
     def finish(shard: "Shard", tasks: list[Future[tuple[int, Any]]]) -> None:
@@ -207,10 +207,10 @@ def _make(
     ahead: deque[tuple[Shard, list[Future[tuple[int, Any]]]]] = deque()
     try:
         for shard in job.missing:
-            z = layout.rows(points, shard.start, shard.stop)
+            z = tiling.rows(points, shard.start, shard.stop)
             tasks = []
             for start in range(0, shard.stop - shard.start, each):
-                some = z[start * layout.points : (start + each) * layout.points]
+                some = z[start * tiling.points : (start + each) * tiling.points]
                 tasks.append(pool.submit(make, shard.start + start, some))
             ahead.append((shard, tasks))
             if len(ahead) > AHEAD:

@@ -8,13 +8,13 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from vae_serve.batch import zips
 from vae_serve.batch.points import Points
 from vae_serve.batch.shards import Job, Write
 from vae_serve.errors import OutputError, UsageError
@@ -190,7 +190,7 @@ class PictureFolder:
 class PictureZip:
     """A .zip of PNG files, stored: they are compressed as it is."""
 
-    suffix = ".zip"
+    suffix = ".records"
     results: tuple[str, ...] = ("pictures.zip",)
 
     def __init__(self, pictures: int) -> None:
@@ -200,28 +200,24 @@ class PictureZip:
     def begin(self, job: Job) -> None:
         """Nothing to ready."""
 
-    def put(self, start: int, pictures: Bytes, z: Floats) -> list[tuple[str, bytes]]:
-        """Names and files."""
-        return [
-            (picture_name(index, self._count), png.encode(picture)) for index, picture in enumerate(pictures, start)
-        ]
+    def put(self, start: int, pictures: Bytes, z: Floats) -> bytes:
+        """The files' records in the archive."""
+        return b"".join(
+            zips.record(picture_name(index, self._count), png.encode(picture))
+            for index, picture in enumerate(pictures, start)
+        )
 
-    def part(self, pieces: list[list[tuple[str, bytes]]]) -> Write:
-        """A shard is a zip itself."""
-        return lambda file: _write_zip(file, (entry for piece in pieces for entry in piece))
+    def part(self, pieces: list[bytes]) -> Write:
+        """A shard is a run of records."""
+        return lambda file: file.writelines(pieces)
 
     def whole(self, job: Job) -> Path:
-        """The shards' entries in one zip."""
+        """The shards one after another, and the archive's directory."""
         if not job.finished:
-            job.put(self.results[0], lambda file: _write_zip(file, self._entries(job)))
+            parts = [job.path(shard) for shard in job.plan.shards]
+            job.put(self.results[0], lambda file: zips.write(file, lambda: (part.read_bytes() for part in parts)))
         job.drop_parts()
         return job.folder / self.results[0]
-
-    def _entries(self, job: Job) -> Iterator[tuple[str, bytes]]:
-        for shard in job.plan.shards:
-            with zipfile.ZipFile(job.path(shard)) as archive:
-                for name in archive.namelist():
-                    yield name, archive.read(name)
 
 
 class PictureTable:
@@ -280,9 +276,3 @@ class PictureTable:
 
 def _entry(archive: zipfile.ZipFile, name: str) -> Any:
     return archive.open(zipfile.ZipInfo(name, _ZIP_DATE), "w", force_zip64=True)
-
-
-def _write_zip(file: BinaryIO, entries: Iterator[tuple[str, bytes]]) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, contents in entries:
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), contents)

@@ -15,7 +15,7 @@ import numpy as np
 from vae_serve import latents
 from vae_serve.batch import drawing
 from vae_serve.batch import points as sources
-from vae_serve.batch.drawing import Layout
+from vae_serve.batch.drawing import Tiling
 from vae_serve.batch.points import Points
 from vae_serve.batch.runtime import open_decoder
 from vae_serve.bundle import Bundle
@@ -70,14 +70,14 @@ def generate(bundle: Bundle, wish: Wish, report: Callable[..., None] = lambda *_
     check(wish, bundle)
     out = wish.out or _default_name(wish)
     points = _points(wish, bundle)
-    layout = _layout(wish, points, out)
-    count = layout.pictures(points)
+    tiling = _tiling(wish, points, out)
+    count = tiling.pictures(points)
     if count == 1 and _is_png(out):
         drawing.refuse_existing(out, wish.overwrite)
-        picture = drawing.draw_one(open_decoder(bundle), points, layout, wish.workers)
+        picture = drawing.draw_one(open_decoder(bundle), points, tiling, wish.workers)
         drawing.write_file(out, png.encode(_labelled(picture, wish) if wish.axes else picture))
     else:
-        drawing.draw_many(bundle, points, layout, out, wish.overwrite, wish.workers, report)
+        drawing.draw_many(bundle, points, tiling, out, wish.overwrite, wish.workers, report)
     return Result(out, count, points.count, points.missing)
 
 
@@ -196,13 +196,13 @@ def _default_name(wish: Wish) -> Path:
     return Path(f"plane-{grid}.png")
 
 
-def _layout(wish: Wish, points: Points, out: Path) -> Layout:
+def _tiling(wish: Wish, points: Points, out: Path) -> Tiling:
     """Planes and lines are one picture where a PNG file is asked for, else a picture for each point."""
     if wish.interpolate is not None and _is_png(out):
-        return Layout(points.count, wish.steps)
+        return Tiling(points.count, wish.steps)
     if wish.grid is not None and (not wish.plane or _is_png(out)):
-        return Layout(wish.grid**2, wish.grid)
-    return Layout()
+        return Tiling(wish.grid**2, wish.grid)
+    return Tiling()
 
 
 def _is_png(out: Path) -> bool:

@@ -1,5 +1,6 @@
 """`vae-serve generate`: latent points to pictures."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def generate(
     --grid 15 alone is the plane from -4 to 4: the first dimension to the right, the second one upwards. A long job is
     continued by the same command.
     """
+    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vae_serve.batch import generate as batch
     from vae_serve.batch.cores import cores
 

@@ -1,0 +1,68 @@
+"""Zip archives of many small files, stored, in flat memory: the standard library's writer keeps an object for each.
+
+APPNOTE.TXT, .ZIP File Format Specification 6.3.10 (PKWARE 2022). The same files give the same bytes: no dates.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+_LOCAL = struct.Struct("<IHHHHHIIIHH")  # 4.3.7
+_CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")  # 4.3.12
+_END = struct.Struct("<IHHHHIIH")  # 4.3.16
+_END64 = struct.Struct("<IQHHIIQQQQ")  # 4.3.14
+_LOCATOR64 = struct.Struct("<IIQI")  # 4.3.15
+_LARGE_OFFSET = struct.Struct("<HHQ")  # 4.5.3
+
+_PLAIN, _ZIP64 = 20, 45  # versions needed to extract
+_DATE = 0x21  # 1 January 1980, the earliest that the format knows
+_MOST16, _MOST32 = 0xFFFF, 0xFFFF_FFFF
+
+
+def record(name: str, contents: bytes) -> bytes:
+    """One file (below 4 GiB, ASCII name) as it stands in an archive."""
+    title = name.encode("ascii")
+    size = len(contents)
+    header = _LOCAL.pack(
+        0x04034B50, _PLAIN, 0, 0, 0, _DATE, zlib.crc32(contents), size, size, len(title), 0
+    )  # fmt: skip
+    return header + title + contents
+
+
+def write(file: BinaryIO, runs: Callable[[], Iterable[bytes]]) -> None:
+    """Writes an archive of runs of records from where the file stands. `runs` is called twice, with the same result."""
+    begin = file.tell()
+    for run in runs():
+        file.write(run)
+    directory = file.tell()
+    count = 0
+    for entry in _directory(runs(), begin):
+        file.write(entry)
+        count += 1
+    end = file.tell()
+    if count > _MOST16 or end > _MOST32:
+        file.write(
+            _END64.pack(0x06064B50, _END64.size - 12, _ZIP64, _ZIP64, 0, 0, count, count, end - directory, directory)
+        )
+        file.write(_LOCATOR64.pack(0x07064B50, 0, end, 1))
+    entries = min(count, _MOST16)
+    file.write(_END.pack(0x06054B50, 0, 0, entries, entries, min(end - directory, _MOST32), min(directory, _MOST32), 0))
+
+
+def _directory(runs: Iterable[bytes], offset: int) -> Iterator[bytes]:
+    """The central directory's entries for runs of records that begin at `offset`."""
+    for run in runs:
+        at = 0
+        while at < len(run):
+            _, _, flags, method, time, date, crc, size, _, title_size, _ = _LOCAL.unpack_from(run, at)
+            title = run[at + _LOCAL.size : at + _LOCAL.size + title_size]
+            far = offset + at > _MOST32
+            extra = _LARGE_OFFSET.pack(1, 8, offset + at) if far else b""
+            version = _ZIP64 if far else _PLAIN
+            yield _CENTRAL.pack(
+                0x02014B50, version, version, flags, method, time, date, crc, size, size, title_size, len(extra),
+                0, 0, 0, 0, min(offset + at, _MOST32),
+            ) + title + extra  # fmt: skip
+            at += _LOCAL.size + title_size + size
+        offset += len(run)
