@@ -36,6 +36,7 @@ STYLE: dict[str, Any] = {
     "xtick.color": "#666666",
     "ytick.color": "#666666",
     "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
     "legend.frameon": False,
 }
 
@@ -165,10 +166,11 @@ def posterior(log_density: Doubles, log_prior: Doubles, span: float) -> Figure:
     for place, (title, values, colours, lowest, highest, unit) in enumerate(panels, 1):
         axes = figure.add_subplot(1, 2, place)
         shown = axes.imshow(values, origin="lower", extent=extent, cmap=colours, vmin=lowest, vmax=highest)
+        shown.set_interpolation("bilinear")
         axes.contour(axis, axis, radius, levels=[1, 2, 3], colors="#666666", linewidths=0.7, linestyles="dashed")
         axes.set(title=title, xlabel="z[0]", ylabel="z[1]" if place == 1 else "")
         figure.colorbar(shown, ax=axes, label=unit, shrink=0.85)
-    figure.text(0.01, 0.01, "dashed: one, two and three standard deviations of the prior", color="#666666", fontsize=9)
+    figure.text(0.125, 0.03, "dashed: one, two and three standard deviations of the prior", color="#666666", fontsize=9)
     return figure
 
 

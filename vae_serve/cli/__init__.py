@@ -17,6 +17,8 @@ from vae_serve.cli.evaluate import evaluate
 from vae_serve.cli.export import export
 from vae_serve.cli.generate import generate
 from vae_serve.cli.inspect import inspect
+from vae_serve.cli.plot import plot
+from vae_serve.cli.runs import runs
 from vae_serve.cli.train import train
 from vae_serve.cli.verify import verify
 
@@ -60,6 +62,8 @@ def vae_serve(
 COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each from the module of its name
     train,
     evaluate,
+    plot,
+    runs,
     export,
     verify,
     inspect,

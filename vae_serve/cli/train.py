@@ -13,7 +13,13 @@ from vae_serve.errors import OutputError, RunError
 
 def train(
     data: Annotated[
-        str | None, typer.Option(help="mnist (packaged), a file, a folder of pictures.", show_default="mnist")
+        str | None,
+        typer.Option(
+            help="mnist (packaged), fashion-mnist, cifar10, .npz, IDX, .parquet, a folder.", show_default="mnist"
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="HxW or HxWxC: fit pictures to it.", show_default="their own")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="conv, wide, dcgan or mlp.", show_default="conv")] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Of the latent space.", show_default="2")] = None,
@@ -32,6 +38,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or gpu.", show_default="auto")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the figures to OUT/tensorboard as well.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with any of the options above; a run's config.toml replays it.")
     ] = None,
@@ -67,12 +76,12 @@ def train(
     backend.start("vae-serve train")
     from vae_serve.train import fit
 
-    dataset = data_sets.load(chosen.data)
+    dataset = data_sets.load(chosen.data, chosen.image_size)
     if not resume:
         path = out or runs.free_path(f"{dataset.name}-{chosen.arch}")
     try:
         with talk.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as report:
-            hooks = fit.Hooks(report, talk.say)
+            hooks = fit.Hooks(report, talk.say, tensorboard)
             if resume:
                 run = fit.resume(run, chosen, dataset, hooks)
             else:

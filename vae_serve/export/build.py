@@ -96,7 +96,7 @@ def _write(asked: Export, folder: Path) -> Manifest:
     config: Json = run.record["config"]
     shape: tuple[int, int, int] = tuple(config["image_shape"])
     encoder, decoder = run.encoder(), run.decoder()
-    test_images = data.load(config["data"]).test_images
+    test_images = data.load(config["data"], config["image_size"]).test_images
 
     inputs = gate.encoder_side(encoder, encoder_spec(shape, config["latent_dim"], asked.pixels), test_images)
     outputs = gate.decoder_side(decoder, decoder_spec(shape, config["latent_dim"], asked.pixels), inputs.expected[0])

@@ -14,6 +14,7 @@ class Config:
     """What decides the result of a training, apart from the machine. The defaults are the project's."""
 
     data: str = "mnist"  # a name or a path, see `vae_serve.train.data.load`
+    image_size: str | None = None  # HxW or HxWxC, for pictures of any size
     arch: str = "conv"  # see `vae_serve.train.architectures`
     latent_dim: int = 2
     recipe: str = "best"  # see `vae_serve.train.recipes`
@@ -85,13 +86,18 @@ def combine(file: Path | None, given: dict[str, Any]) -> Config:
     return Config(**((from_toml(file) if file else {}) | given))
 
 
+def recorded_config(recorded: dict[str, Any]) -> Config:
+    """The configuration that stands in a run.json."""
+    return Config(**{name: recorded[name] for name in NAMES})
+
+
 def same(recorded: dict[str, Any], file: Path | None, given: dict[str, Any], where: Path) -> Config:
     """The configuration of a run that is gone on with; what a file says or what is given must not differ from it.
 
     Raises:
         UsageError: it does; names each difference.
     """
-    config = Config(**{name: recorded[name] for name in NAMES})
+    config = recorded_config(recorded)
     differences = [
         f"{option(name)} {getattr(config, name)}, not {value}"
         for name, value in ((from_toml(file) if file else {}) | given).items()

@@ -1,22 +1,28 @@
-"""The images to train on: by name or from files, always as bytes. Needs no Keras."""
+"""The images to train on: by name or from files, always as bytes. Needs no Keras, but for Keras' own data sets."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import SourceError
 from vae_serve.images import mnist
+from vae_serve.train import read
+
+KERAS_NAMES = ("fashion-mnist", "cifar10", "cifar100")  # fetched by keras.datasets, kept in ~/.keras
+CHUNK = 4096  # images at a time where a data set may be larger than the memory
+TEST_SHARE = 10  # where the source has no test set, the last so many-th part becomes one
 
 Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[Any]  # integers or strings
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of one shape, and their labels where the source has any."""
+    """Images of one shape, and their labels where the source has any. The arrays may be mapped from a file."""
 
     name: str
     licence: str
@@ -37,43 +43,58 @@ class Dataset:
         digest = hashlib.sha256()
         for images in (self.train_images, self.test_images):
             digest.update(str(images.shape).encode())
-            digest.update(np.ascontiguousarray(images).data)
+            for start in range(0, len(images), CHUNK):
+                digest.update(np.ascontiguousarray(images[start : start + CHUNK]).data)
         return digest.hexdigest()
 
 
-def load(source: str) -> Dataset:
-    """The data set of this name, or in this file.
+def load(source: str, image_size: str | None = None) -> Dataset:
+    """The data set of this name, or at this path.
 
-    Names: `mnist` (packaged). Files: .npz with x_train, and y_train, x_test, y_test where there are any.
+    Names: `mnist` (packaged), and KERAS_NAMES where there is a network. Paths: an .npz file with x_train, and y_train,
+    x_test, y_test where there are any; a folder of the four IDX files; any source that `embed` reads. A folder may have
+    `train` and `test` in it; the next level is the label.
+    `image_size`, HxW or HxWxC, makes pictures of any size fit; without it all must be of one size.
 
     Raises:
-        SourceError: an unknown name, or data that cannot be trained on; the message says why.
+        SourceError: no such data set, or data that cannot be trained on; the message says why.
     """
     if source == "mnist":
         return _mnist()
-    if source.endswith(".npz"):
-        return _npz(Path(source))
-    raise SourceError(f"--data {source}: no such data set or file")
+    if source in KERAS_NAMES:
+        return _keras(source)
+    path = Path(source)
+    if source.replace("-", "").isalnum() and not path.exists():
+        known = ", ".join(("mnist", *KERAS_NAMES))
+        raise SourceError(f"--data {source}: no data set of that name ({known}), and no such folder")
+    train, test = read.source(source, image_size)
+    if test is None:
+        kept = len(train.images) - len(train.images) // TEST_SHARE
+        train, test = train.part(slice(kept)), train.part(slice(kept, None))
+    if len(test.images) == 0:
+        raise SourceError(f"{path} has too few images: {len(train.images)}, and none is left for a test set")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise SourceError(
+            f"{path}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; "
+            "they must have one shape"
+        )
+    return Dataset(path.stem, "unknown", train.images, train.labels, test.images, test.labels)
 
 
 def _mnist() -> Dataset:
     train_images, train_labels = mnist.load("train")
     test_images, test_labels = mnist.load("test")
-    return Dataset(
-        "mnist",
-        "CC BY-SA 3.0, Yann LeCun, Corinna Cortes, Christopher J.C. Burges",
-        train_images,
-        train_labels.astype(np.int64),
-        test_images,
-        test_labels.astype(np.int64),
-    )
+    licence = "CC BY-SA 3.0, Yann LeCun, Corinna Cortes, Christopher J.C. Burges"
+    return Dataset("mnist", licence, train_images, train_labels, test_images, test_labels)
 
 
-def _npz(file: Path) -> Dataset:
-    with np.load(file, allow_pickle=False) as arrays:
-        images = {name: np.atleast_3d(arrays[name]) for name in ("x_train", "x_test")}
-        labels = {name: arrays[name].astype(np.int64) if name in arrays else None for name in ("y_train", "y_test")}
-    with_channels = {name: array[..., None] if array.ndim == 3 else array for name, array in images.items()}
-    return Dataset(
-        file.stem, "unknown", with_channels["x_train"], labels["y_train"], with_channels["x_test"], labels["y_test"]
-    )
+def _keras(name: str) -> Dataset:
+    import keras
+
+    module = getattr(keras.datasets, name.replace("-", "_"))
+    try:
+        (train_images, train_labels), (test_images, test_labels) = module.load_data()
+    except Exception as error:  # Keras raises a plain Exception where the download fails
+        raise SourceError(f"--data {name}: Keras could not fetch it ({error}); it needs the network once") from error
+    images = [read.as_bytes(array, name) for array in (train_images, test_images)]
+    return Dataset(name, "see keras.io/api/datasets", images[0], train_labels.ravel(), images[1], test_labels.ravel())

@@ -7,6 +7,7 @@ import math
 import platform
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from vae_serve.train.loop import Loop, to_model
 from vae_serve.train.model import VariationalAutoencoder, decode_with, encode_with
 
 CALL_SECONDS = 0.5  # of training in one call: how long Ctrl-C and the progress bar wait
+ON_DEVICE = 2 << 30  # bytes of images that are kept on the device whole; more are sent along with each call
+STREAM_BYTES = 256 << 20  # of images in one such call
 CHECKPOINT_SECONDS = 300.0  # between two checkpoints where an epoch takes longer; there is one after each epoch too
 
 Row = dict[str, float | int]
@@ -49,6 +52,7 @@ class Hooks:
 
     report: Report
     note: Callable[[str], None]  # one line worth reading
+    tensorboard: bool = False  # write each epoch's figures for TensorBoard too
 
 
 def train(config: Config, data: Dataset, path: Path, command: str, hooks: Hooks, overwrite: bool = False) -> runs.Run:
@@ -100,7 +104,7 @@ class _Training:
             plain = self.on_cpu and config.precision == "float32" and self.strategy.num_replicas_in_sync == 1
             self.fused = plain
             self.encoder, self.decoder = map(kernels.fused, networks) if plain else networks
-        self.images = tf.constant(data.train_images)
+        self.on_device = tf.constant(data.train_images) if data.train_images.nbytes <= ON_DEVICE else None
         self.position = Position(history=[])
         self.checkpoint_at = time.monotonic()
 
@@ -178,20 +182,20 @@ class _Training:
 
     def _epoch(self, loop: Loop, phase: recipes.Phase, interrupted: Callable[[], bool]) -> None:
         at, steps = self.position, self.steps(phase)
-        order = tf.constant(data_order(self.config.seed, at.epoch, self.count(phase)))
+        order = data_order(self.config.seed, at.epoch, self.count(phase))
         total = sum(self.steps(each) * each.epochs for each in self.recipe.phases)
         began, ask = time.monotonic(), 1
         if at.step == 0:
             loop.model.reset_metrics()
         while at.step < steps:
             called = time.monotonic()
-            ran, means = loop.train(self.images, order, at.step, min(ask, steps - at.step))
+            ran, means = self._steps(loop, order, at.step, min(ask, steps - at.step))
             at.step += ran
             at.total += ran
             if not math.isfinite(means["loss"]):
                 raise self._diverged(order)
             now = time.monotonic()
-            ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / (now - called))))
+            ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / (now - called)), self.longest_call))
             validation = {"val": float(self.history[-1]["val_loss"])} if self._validates and self.history else {}
             self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.recipe.epochs}", **means, **validation)
             if interrupted():
@@ -202,11 +206,32 @@ class _Training:
         row: Row = {"epoch": at.epoch + 1, "step": at.total, "learning_rate": float(loop.model.optimizer.learning_rate)}
         row |= means
         if self._validates:
-            row |= {f"val_{name}": value for name, value in loop.validate(self.images[self.train_count :]).items()}
+            row |= {f"val_{name}": value for name, value in self._validation(loop).items()}
         row["seconds"] = round(time.monotonic() - began, 3)
         self.position = Position(at.epoch + 1, 0, at.total, [*self.history, row])
         runs.write_whole(self.path / "history.csv", _csv(self.history))
+        if self.hooks.tensorboard:
+            _to_tensorboard(self.path / "tensorboard", row)
         self._save(loop)
+
+    @property
+    def longest_call(self) -> int:
+        """Steps."""
+        step_bytes = self.data.train_images[0].nbytes * self.config.batch_size
+        return sys.maxsize if self.on_device is not None else max(1, STREAM_BYTES // step_bytes)
+
+    def _steps(self, loop: Loop, order: npt.NDArray[np.int32], first: int, count: int) -> tuple[int, dict[str, float]]:
+        if self.on_device is not None:
+            return loop.train(self.on_device, tf.constant(order), first, count)
+        rows = order[first * self.config.batch_size : (first + count) * self.config.batch_size]
+        return loop.train(tf.constant(self.data.train_images[rows]), tf.range(len(rows)), 0, count)
+
+    def _validation(self, loop: Loop) -> dict[str, float]:
+        if self.on_device is not None:
+            return loop.validate([self.on_device[self.train_count :]])
+        held_out = self.data.train_images[self.train_count :]
+        part = STREAM_BYTES // held_out[0].nbytes
+        return loop.validate(tf.constant(held_out[start : start + part]) for start in range(0, len(held_out), part))
 
     @property
     def _validates(self) -> bool:
@@ -223,7 +248,7 @@ class _Training:
         checkpoints.save(self.path / "checkpoints", self.position, _state(loop.model))
         self.checkpoint_at = time.monotonic()
 
-    def _diverged(self, order: Any) -> DivergedError:
+    def _diverged(self, order: npt.NDArray[np.int32]) -> DivergedError:
         """Goes back to the last good checkpoint, and from there to the step before the bad one, to name the tensor."""
         bad = self.position.step  # counted from 1, within the epoch
         where = f"step {self.position.total} (epoch {self.position.epoch + 1})"
@@ -235,9 +260,9 @@ class _Training:
         loop = self._loop(number, phase)
         self._restore(loop, first, position, arrays)
         if bad - 1 > position.step:
-            loop.train(self.images, order, position.step, bad - 1 - position.step)
+            self._steps(loop, order, position.step, bad - 1 - position.step)
         rows = order[(bad - 1) * self.config.batch_size : bad * self.config.batch_size]
-        tensor = guard.first_not_finite(loop.model, to_model(tf.gather(self.images, rows)))
+        tensor = guard.first_not_finite(loop.model, to_model(self.data.train_images[rows]))
         return DivergedError(
             f"training met a number that is not finite at {where}: {tensor}. The last good checkpoint is {file}. "
             "Train again with --clip-norm 1, or with another --recipe, --beta or --seed"
@@ -395,6 +420,17 @@ def _code_fingerprint() -> str:
     for file in sorted(Path(vae_serve.__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _to_tensorboard(folder: Path, row: Row) -> None:
+    """Each figure under its name, training and validation as two lines of one chart, by epoch."""
+    for line, prefix in (("train", ""), ("validation", "val_")):
+        with tf.summary.create_file_writer(str(folder / line)).as_default(step=row["epoch"]):
+            for name in ("loss", "reconstruction", "kl"):
+                if prefix + name in row:
+                    tf.summary.scalar(name, row[prefix + name])
+            if not prefix:
+                tf.summary.scalar("learning_rate", row["learning_rate"])
 
 
 def _csv(history: list[Row]) -> bytes:

@@ -1,5 +1,6 @@
 """Many training steps in one call: images stay on the device, and a small model does not wait for Python."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ class Loop:
         # XLA takes the step, not the loop around it: on a CPU it has only slow convolutions to put inside a loop.
         self._step = tf.function(self._train_step, jit_compile=xla)
         self._terms = tf.function(self._validation_terms, jit_compile=xla)
-        self._train = tf.function(self._train_steps)
-        self._validate = tf.function(self._validation_sums)
+        self._train = tf.function(self._train_steps, reduce_retracing=True)
+        self._validate = tf.function(self._validation_sums, reduce_retracing=True)
 
     def train(self, images: Any, order: Any, first: int, count: int) -> tuple[int, dict[str, float]]:
         """`count` steps from step `first` of an epoch; stops after one whose loss is not finite.
@@ -34,9 +35,13 @@ class Loop:
         done = int(self._train(images, order, tf.constant(first), tf.constant(count)))
         return done, {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
-    def validate(self, images: Any) -> dict[str, float]:
-        """Means over images (n, H, W, C) uint8 on the device, the model as it is used: loss, reconstruction, kl."""
-        reconstruction, kl = (float(total) / len(images) for total in self._validate(images))
+    def validate(self, parts: Iterable[Any]) -> dict[str, float]:
+        """Means over images, parts of (n, H, W, C) uint8 on the device, the model as it is used: loss and its terms."""
+        count, reconstruction, kl = 0, 0.0, 0.0
+        for images in parts:
+            totals = self._validate(images)
+            count, reconstruction, kl = count + len(images), reconstruction + float(totals[0]), kl + float(totals[1])
+        reconstruction, kl = reconstruction / count, kl / count
         return {"loss": reconstruction + self.model.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def _train_steps(self, images: Any, order: Any, first: Any, count: Any) -> Any:

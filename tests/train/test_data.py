@@ -1,0 +1,152 @@
+"""What can be trained on, and what is refused with a reason."""
+
+import gzip
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from vae_serve.errors import SourceError
+from vae_serve.images import mnist
+from vae_serve.train import data, read
+
+
+def idx_bytes(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def few(digits):
+    return digits[:40, :, :, 0]
+
+
+def test_mnist_is_the_packaged_one():
+    found = data.load("mnist")
+    assert found.train_images.shape == (60_000, 28, 28, 1)
+    assert found.test_images.shape == (10_000, 28, 28, 1)
+    assert (found.train_images == mnist.load("train")[0]).all()
+
+
+def test_floats_and_colour_come_out_as_bytes(tmp_path, few):
+    colour = np.repeat(few[..., None], 3, axis=3)
+    np.savez(tmp_path / "a.npz", x_train=(colour / 255).astype(np.float32), x_test=colour[:5])
+    found = data.load(str(tmp_path / "a.npz"))
+    assert (found.train_images == colour).all()
+    assert found.train_labels is None
+    assert found.image_shape == (28, 28, 3)
+
+
+def test_without_a_test_set_the_last_tenth_becomes_one(tmp_path, few):
+    np.savez(tmp_path / "a.npz", x_train=few, y_train=np.arange(40))
+    found = data.load(str(tmp_path / "a.npz"))
+    assert found.test_labels is not None
+    assert found.test_labels.tolist() == [36, 37, 38, 39]
+    assert len(found.train_images) == 36
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_files_are_read_alone_and_as_a_folder(tmp_path, few, zipped):
+    pack, end = (gzip.compress, ".gz") if zipped else (bytes, "")
+    for stem in ("train", "t10k"):
+        (tmp_path / f"{stem}-images-idx3-ubyte{end}").write_bytes(pack(idx_bytes(few)))
+        (tmp_path / f"{stem}-labels-idx1-ubyte{end}").write_bytes(pack(idx_bytes(np.arange(40, dtype=np.uint8))))
+    folder = data.load(str(tmp_path))
+    assert (folder.train_images[..., 0] == few).all()
+    assert folder.test_labels is not None
+    assert folder.test_labels[7] == "7"
+    alone = data.load(str(tmp_path / f"train-images-idx3-ubyte{end}"))
+    assert len(alone.train_images) == 36
+
+
+def test_a_folder_of_pictures_has_the_first_subfolder_as_label(digit_folder, digits):
+    found = data.load(str(digit_folder))
+    assert len(found.train_images) + len(found.test_images) == 300
+    assert found.train_labels is not None
+    known = {digits[int(file.stem)].tobytes(): file.parent.name for file in digit_folder.rglob("*.png")}
+    for image, label in zip(found.train_images, found.train_labels, strict=True):
+        assert known[image.tobytes()] == label
+    assert len(set(found.test_labels)) > 5  # shuffled: the last tenth of the sorted files would be nines
+
+
+def test_pictures_larger_than_the_memory_limit_are_mapped_from_a_file(digit_folder, monkeypatch):
+    whole = data.load(str(digit_folder))
+    monkeypatch.setattr(read, "IN_MEMORY", 1000)
+    mapped = read.source(str(digit_folder), None)[0].images
+    assert isinstance(mapped, np.memmap)
+    assert (mapped[:270] == whole.train_images).all()
+
+
+def test_parquet_holds_pictures_and_labels(tmp_path, digit_folder):
+    files = sorted(digit_folder.rglob("*.png"))[:30]
+    encoded = [file.read_bytes() for file in files]
+    for name, column in (("plain", encoded), ("nested", [{"bytes": one} for one in encoded])):
+        pq.write_table(pa.table({"image": column, "label": list(range(30))}), tmp_path / f"{name}.parquet")
+        found = data.load(str(tmp_path / f"{name}.parquet"))
+        assert found.image_shape == (28, 28, 1)
+        assert found.test_labels is not None
+        expected = {np.asarray(Image.open(file)).tobytes(): str(row) for row, file in enumerate(files)}
+        assert [expected[image.tobytes()] for image in found.test_images] == found.test_labels.tolist()
+
+
+def test_image_size_makes_two_sizes_fit(tmp_path):
+    for number in range(12):
+        Image.new("RGB", (20 + number % 2, 30), (number, 0, 255)).save(tmp_path / f"{number:02}.png")
+    with pytest.raises(SourceError, match=r"the first picture is 30x20, 01\.png is 30x21; give --image-size 30x20"):
+        data.load(str(tmp_path))
+    assert data.load(str(tmp_path), "16x8").image_shape == (16, 8, 3)
+    assert data.load(str(tmp_path), "16x8x1").image_shape == (16, 8, 1)
+    with pytest.raises(SourceError, match="--image-size 16: write HxW"):
+        data.load(str(tmp_path), "16")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.zeros((40, 784), np.uint8)}, r"x_train has the shape \(40, 784\); images are \(n, H, W\)"),
+        ({"x_train": np.zeros((40, 8, 8, 2), np.uint8)}, "with C 1 or 3"),
+        ({"x_train": np.zeros((0, 8, 8), np.uint8)}, "there is nothing in it"),
+        ({"x_train": np.full((40, 8, 8), 256)}, "holds 256 to 256; integer pixels are 0 to 255"),
+        ({"x_train": np.full((40, 8, 8), 1.5)}, "holds 1.5 to 1.5; float pixels are 0 to 1, divide them first"),
+        ({"x_train": np.full((40, 8, 8), np.nan)}, "not numbers in 40 images, the first is 0"),
+        ({"x_train": np.full((40, 8, 8), "a")}, "is of type <U1"),
+        ({"x_train": np.zeros((40, 8, 8), np.uint8), "y_train": np.zeros(39)}, "39 labels for 40 images"),
+        ({"x_train": np.zeros((40, 8, 8), np.uint8), "x_test": np.zeros((4, 8, 9), np.uint8)}, "must have one shape"),
+        ({"x_train": np.zeros((4, 8, 8), np.uint8)}, "has too few images: 4"),
+        ({"a": np.zeros(4), "b": np.zeros(4)}, r"holds 0 arrays of pictures \(a, b\)"),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(SourceError, match=message):
+        data.load(str(tmp_path / "bad.npz"))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, few, digit_folder):
+    (tmp_path / "text.npz").write_text("not a zip file")
+    (tmp_path / "short-idx3-ubyte").write_bytes(idx_bytes(few)[:-9])
+    (tmp_path / "other-idx3-ubyte").write_bytes(b"P5 28 28 255")
+    (tmp_path / "text.parquet").write_text("not parquet")
+    pq.write_table(pa.table({"pixels": [1]}), tmp_path / "columns.parquet")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_bytes(sorted(digit_folder.rglob("*.png"))[0].read_bytes()[:-30])
+    for name, message in {
+        "text.npz": "text.npz cannot be read as .npz",
+        "short-idx3-ubyte": r"declares \(40, 28, 28\) and holds 31,351 bytes",
+        "other-idx3-ubyte": "is no IDX file of bytes",
+        "text.parquet": "text.parquet cannot be read as Parquet",
+        "columns.parquet": "columns.parquet has no columns of pictures",
+        "notes.txt": "hello cannot be trained on: it cannot be read",  # a list of paths
+        "empty": "empty holds no pictures",
+        "broken": r"broken: a.png cannot be trained on: .*; remove it, or mend it",
+        "nowhere": "nowhere is not there",
+    }.items():
+        with pytest.raises(SourceError, match=message):
+            data.load(str(tmp_path / name))
+    with pytest.raises(SourceError, match=r"--data fashion: no data set of that name \(mnist, fashion-mnist, cifar10"):
+        data.load("fashion")

@@ -1,0 +1,39 @@
+"""vae-serve plot."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vae_serve.cli import talk
+from vae_serve.errors import OutputError
+
+
+def plot(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="The newest finished run when not given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures.", show_default="RUN/plots, or NAME-plots for a bundle")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Whose test set is shown.", show_default="what the model was trained on")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that are there.")] = False,
+    quiet: talk.Quiet = False,
+) -> None:
+    """Draw a model: latent scatter, decoded plane, holes, reconstructions, loss."""
+    from vae_serve.cli.subject import open_subject
+
+    subject = open_subject(model, data, "vae-serve plot")
+    folder = out or (subject.path / "plots" if subject.is_run else Path(f"{subject.path.name}-plots"))
+    if folder.exists() and any(folder.iterdir()) and not overwrite and out is not None:
+        raise OutputError(f"{folder} exists; give --overwrite, or another --out")
+    from vae_serve.train import pictures
+
+    test = subject.data()
+    written = pictures.write(
+        folder, subject.encode, subject.decode, test.test_images, test.test_labels, subject.history()
+    )
+    if not quiet:
+        talk.say(f"{folder}: {', '.join(file.name for file in written)}")
