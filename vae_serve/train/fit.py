@@ -175,7 +175,7 @@ class _Training:
             model.batch_statistics = phase.batch_statistics
             adam = kernels.FusedAdam if self.fused else keras.optimizers.Adam
             rate = recipes.rate(phase, self.steps(phase) * phase.epochs)
-            model.compile(adam(rate, global_clipnorm=config.clip_norm))
+            model.compile(adam(rate, beta_2=phase.beta_2, global_clipnorm=config.clip_norm or phase.clip_norm))
             model(np.zeros((1, *self.data.image_shape), np.float32))
             model.optimizer.build(model.trainable_variables)
         return Loop(model, config.batch_size, self.strategy, xla=not self.on_cpu)

@@ -14,6 +14,8 @@ class Phase:
     rate: float  # Adam's learning rate at the beginning, after any warm-up
     cosine: bool = False  # the rate falls to 0 along half a cosine, step by step; otherwise it stays
     warmup: float = 0.0  # the share of the phase's steps over which the rate climbs from 0, linearly
+    beta_2: float = 0.999  # Adam's decay of the second moment
+    clip_norm: float | None = None  # of all gradients together; what is longer is shortened to this
     batch_statistics: bool = True  # False: batch normalisation by its moving statistics, as when the model is used
     all_images: bool = False  # the images of the validation split are trained on too
     draws: int = 1  # of z for each image and step
@@ -32,11 +34,11 @@ class Recipe:
         return sum(phase.epochs for phase in self.phases)
 
     def scaled(self, epochs: int) -> "Recipe":
-        """The same recipe over another number of epochs: every phase keeps its share, and one without an epoch goes."""
+        """The same recipe over another number of epochs: every phase keeps its share, the first at least an epoch."""
         ends = [0]
         for phase in self.phases:
             ends.append(ends[-1] + phase.epochs)
-        ends = [round(end * epochs / self.epochs) for end in ends]
+        ends = [0, *(max(1, round(end * epochs / self.epochs)) for end in ends[1:])]
         phases = [
             replace(phase, epochs=end - start)
             for phase, start, end in zip(self.phases, ends, ends[1:], strict=False)
@@ -48,7 +50,14 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("best", (Phase(60, 4e-3, cosine=True), Phase(20, 1e-3, cosine=True, batch_statistics=False))),
+        # One epoch settles the batch normalisation's statistics; held still from then on, they allow three times the rate.
+        Recipe(
+            "best",
+            (
+                Phase(1, 4e-3),
+                Phase(99, 1e-2, cosine=True, warmup=0.02, beta_2=0.99, clip_norm=300.0, batch_statistics=False),
+            ),
+        ),
         Recipe("tutorial", (Phase(100, 1e-3),)),
     )
 }
