@@ -50,7 +50,7 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        # One epoch settles the batch normalisation's statistics; held still from then on, they allow three times the rate.
+        # An epoch settles the statistics of batch normalisation; held still from then on, they allow thrice the rate.
         Recipe(
             "best",
             (
