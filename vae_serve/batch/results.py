@@ -108,8 +108,8 @@ def _cells(parts: list[Path], outputs: Sequence[str]) -> Iterator[list[Any]]:
 def _fine(parts: list[Path]) -> Iterator[pa.Table]:
     """The rows that have vectors: the projector takes no others."""
     for table in writers.read_parquet(parts):
-        fine = np.array([status == "ok" for status in table["status"].to_pylist()], bool)
-        yield table.filter(pa.Array.from_buffers(pa.bool_(), len(fine), [None, writers.bits(fine)]))
+        fine = [row for row, status in enumerate(table["status"].to_pylist()) if status == "ok"]
+        yield table if len(fine) == len(table) else table.take(writers.numbers(np.array(fine, np.int32)))
 
 
 def _one_cell(text: str) -> str:

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,13 +142,15 @@ class Job:
             aside.replace(path)
             _sync(path.parent)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             if error.errno in _FULL:
                 raise OutputError(
-                    f"no room to write {path} ({error.strerror}); its {len(self.records)} finished shards stay: "
+                    f"no room to write {path} ({error.strerror}); the {len(self.records)} finished shards stay: "
                     "free some space and run the same command again"
                 ) from error
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
 
 
 @contextmanager

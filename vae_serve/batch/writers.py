@@ -29,7 +29,7 @@ def vectors(values: Floats, given: Given | None = None) -> pa.Array:
     return pa.Array.from_buffers(pa.list_(pa.float32(), size), count, [bits(given)], children=[flat])
 
 
-def numbers(values: Array, given: Given) -> pa.Array:
+def numbers(values: Array, given: Given | None = None) -> pa.Array:
     """(n,) integers as a column of int32; null where `given` (n,) is false."""
     whole = pa.py_buffer(np.ascontiguousarray(values, np.int32))
     return pa.Array.from_buffers(pa.int32(), len(values), [bits(given), whole])

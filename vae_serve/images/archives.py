@@ -5,10 +5,12 @@ after another, into an unnamed temporary file first.
 """
 
 import hashlib
+import lzma
 import os
 import struct
 import tarfile
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections import Counter
@@ -42,13 +44,15 @@ class Member(NamedTuple):
 class Archive:
     """Pictures that lie in one opened file, in sorted order of their names."""
 
-    def __init__(self, kind: str, file: IO[bytes], members: list[Member], read: Callable[[int, Member], bytes]) -> None:
+    def __init__(self, kind: str, file: int, members: list[Member], read: Callable[[int, Member], bytes]) -> None:
+        """Takes the file descriptor over."""
         members.sort()
         self.kind = kind
         self.names: Names = PackedNames(member.name for member in members)
         self.skipped: Counter[str] = Counter()
         self._places = np.array([member[1:] for member in members], np.int64)
-        self._file, self._read = file, read  # the file stays open as long as the source lives
+        self._file, self._read = file, read
+        weakref.finalize(self, os.close, file)
 
     def labels(self, rows: range) -> list[bytes | None]:
         """The first folder's name within the archive."""
@@ -65,7 +69,7 @@ class Archive:
                     raise ImageError("unsafe_name", "its name leads out of the archive")
                 if member.size > FILE_LIMIT:
                     raise ImageError("too_large", f"it declares {member.size:,} bytes; the limit is {FILE_LIMIT:,}")
-                yield self._read(self._file.fileno(), member)
+                yield self._read(self._file, member)
             except ImageError as error:
                 yield error
             except OSError as error:
@@ -106,7 +110,10 @@ def open_zip(path: Path) -> Archive:
                     flags=entry.flag_bits,
                 )
             )
-    return _archive("zip", path, path.open("rb"), members, skipped, _read_zipped)
+        _refuse_empty(path, members, skipped)
+    found = Archive("zip", os.open(path, os.O_RDONLY | os.O_CLOEXEC), members, _read_zipped)
+    found.skipped = skipped
+    return found
 
 
 def _read_zipped(file: int, member: Member) -> bytes:
@@ -139,27 +146,28 @@ def open_tar(path: Path) -> Archive:
         SourceError: it is damaged, or holds no pictures; or there is no room for the temporary file.
     """
     members, skipped = [], Counter[str]()
-    file: IO[bytes] = path.open("rb")
     plain = _is_plain_tar(path)
     try:
-        unpacked = file if plain else tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the source
-        with tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as archive:
-            for entry in archive:
-                name = os.fsencode(entry.name).removeprefix(b"./")  # as `tar c .` writes them
-                if entry.isdir() or not _wanted(name, skipped):
-                    continue
-                if not entry.isreg() or entry.issparse():
-                    skipped["no regular file"] += 1
-                    continue
-                offset = entry.offset_data if plain else _copy(archive, entry, unpacked)
-                members.append(
-                    Member(name, offset, entry.size, entry.size, method=_STORED, crc=0, flags=int(entry.mtime))
-                )
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        with path.open("rb") as file, tempfile.TemporaryFile() as room:
+            with tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as archive:
+                for entry in archive:
+                    name = os.fsencode(entry.name).removeprefix(b"./")  # as `tar c .` writes them
+                    if entry.isdir() or not _wanted(name, skipped):
+                        continue
+                    if not entry.isreg() or entry.issparse():
+                        skipped["no regular file"] += 1
+                        continue
+                    offset = entry.offset_data if plain else _copy(archive, entry, room)
+                    stamp = int(entry.mtime)
+                    members.append(Member(name, offset, entry.size, entry.size, _STORED, crc=0, flags=stamp))
+            _refuse_empty(path, members, skipped)
+            found = Archive("tar", os.dup((file if plain else room).fileno()), members, _read_stored)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise SourceError(f"{path} cannot be read as a tar archive: {error}") from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read or unpacked to {tempfile.gettempdir()}: {error}") from error
-    return _archive("tar", path, unpacked, members, skipped, _read_stored)
+        raise SourceError(f"{path} cannot be read, or unpacked to {tempfile.gettempdir()}: {error}") from error
+    found.skipped = skipped
+    return found
 
 
 def _is_plain_tar(path: Path) -> bool:
@@ -198,16 +206,6 @@ def _wanted(name: bytes, skipped: Counter[str]) -> bool:
     return False
 
 
-def _archive(
-    kind: str,
-    path: Path,
-    file: IO[bytes],
-    members: list[Member],
-    skipped: Counter[str],
-    read: Callable[[int, Member], bytes],
-) -> Archive:
+def _refuse_empty(path: Path, members: list[Member], skipped: Counter[str]) -> None:
     if not members:
         raise SourceError(f"{path} holds no pictures ({skipped.total():,} other files)")
-    archive = Archive(kind, file, members, read)
-    archive.skipped = skipped
-    return archive

@@ -61,13 +61,20 @@ def decode(data: bytes, rule: PixelRule) -> Picture:
 def _by_rule(image: Image.Image, rule: PixelRule) -> Picture:
     notes = ["animated"] if getattr(image, "is_animated", False) else []
     image.seek(0)
+    turned_by_pillow = image.format == "TIFF" and _is_lying(image)  # on loading
     image.load()
-    if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+    if _is_lying(image):
         image = ImageOps.exif_transpose(image)
+        notes.append("turned")
+    elif turned_by_pillow:
         notes.append("turned")
     opaque = _over(image, rule.background)
     picture = _fit(opaque.convert("L" if rule.channels == 1 else "RGB"), rule)
     return Picture(picture.pixels, picture.size, (*notes, *picture.notes))
+
+
+def _is_lying(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
 def _over(image: Image.Image, background: int) -> Image.Image:

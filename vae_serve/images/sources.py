@@ -14,6 +14,7 @@ process that was forked off.
 import os
 import stat
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from glob import iglob
@@ -61,6 +62,7 @@ class Files:
     def __init__(self, kind: str, root: bytes, names: Names, skipped: Counter[str]) -> None:
         self.kind, self.names, self.skipped = kind, names, skipped
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # relative paths open sooner
+        weakref.finalize(self, os.close, self._root)
 
     def labels(self, rows: range) -> list[bytes | None]:
         """The first subfolder's name; None for a file of the folder itself or an absolute path."""
@@ -196,14 +198,14 @@ def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[b
     here = os.path.join(root, below)
     try:
         about = os.stat(here)
+        if (about.st_dev, about.st_ino) in above:
+            skipped["link to a folder around it"] += 1
+            return
         entries = os.scandir(here)
     except OSError as error:
         if not below:
             raise SourceError(f"{shown(root)} cannot be read: {error.strerror}") from error
         skipped["unreadable folder"] += 1
-        return
-    if (about.st_dev, about.st_ino) in above:
-        skipped["link to a folder around it"] += 1
         return
     folders = []
     with entries:

@@ -1,0 +1,46 @@
+"""The pixel rule as a manifest holds it, and inverting."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vae_serve.errors import BundleError
+from vae_serve.images.pixels import PixelRule, invert
+
+
+def test_a_rule_survives_the_manifest():
+    rule = PixelRule(28, 20, 3, fit="crop", invert="auto", background=0)
+    assert PixelRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fit": "squeeze"}, "fit 'squeeze'"),
+        ({"channels": 2}, "channels 2"),
+        ({"filter": "nearest"}, "filter 'nearest'"),
+        ({"scale": "1/127.5"}, "scale '1/127.5'"),
+        ({"background": 256}, "background 256"),
+        ({"height": 0}, "size 28 x 0"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_a_rule_that_is_not_known_here_is_refused(change, said):
+    with pytest.raises(BundleError, match=said):
+        PixelRule.from_json({"height": 28, "width": 28, "channels": 1, **change})
+
+
+def test_auto_inverts_where_the_border_is_light_and_counts_it():
+    dark, light = np.zeros((28, 28, 1), np.uint8), np.full((28, 28, 1), 250, np.uint8)
+    dark[10:18, 10:18], light[10:18, 10:18] = 200, 10
+    turned, count = invert(np.stack([dark, light]), "auto")
+    assert count == 1
+    assert np.array_equal(turned[0], dark)
+    assert np.array_equal(turned[1], 255 - light)
+
+
+def test_floats_are_inverted_around_one():
+    turned, count = invert(np.full((1, 4, 4, 1), 0.75, np.float32), "yes")
+    assert count == 1
+    assert (turned == 0.25).all()
