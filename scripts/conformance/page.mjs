@@ -80,7 +80,7 @@ if (await page.locator("#draw").isVisible()) {
   if (screenshots) {
     await page.mouse.move(0, 0);
     await page.evaluate(() => scrollTo(0, 0));
-    await page.screenshot({ path: join(screenshots, "web.png"), clip: { x: 0, y: 0, width: 1120, height: 1160 }, fullPage: true });
+    await page.screenshot({ path: join(screenshots, "web.png"), clip: { x: 0, y: 0, width: 1120, height: 1182 }, fullPage: true });
   }
   await page.click("#clear");
   await page.focus("#pad");

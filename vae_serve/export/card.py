@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vae_serve.bundle import Json, Manifest
+from vae_serve.export import snippets
 from vae_serve.parity import TOLERANCE
 
 COLOURS = {1: "grey", 3: "colour"}
@@ -46,6 +47,7 @@ def card(manifest: Manifest) -> str:
         "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model before "
         f"the folder got its name; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest.parity),
         "## Training\n\n" + _table(("setting", "value"), _flat(manifest.training)),
+        snippets.section(),
         f"## Licence\n\nThe weights: {manifest.licence}. The data: {manifest.data.get('licence', 'not stated')}.\n",
     ]
     return "\n".join(parts)

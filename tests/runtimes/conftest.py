@@ -1,0 +1,41 @@
+"""Bundles of the small run in every format, and the scripts that try them in other runtimes."""
+
+import json
+import shutil
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "conformance"
+
+
+@pytest.fixture(scope="session")
+def matrix() -> ModuleType:
+    """scripts/conformance/matrix.py."""
+    spec = spec_from_file_location("matrix", SCRIPTS / "matrix.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def everywhere(trained, vae_serve) -> Path:
+    """The bundle of `trained` in every format."""
+    bundle = trained.parent.parent / "exports" / "everywhere"
+    formats = [word for name in ("onnx", "savedmodel", "litert") for word in ("--format", name)]
+    done = vae_serve("export", trained, *formats, "--out", bundle, cwd=bundle.parent.parent)
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def of_mnist(everywhere, tmp_path_factory) -> Path:
+    """`everywhere`, which has seen MNIST digits, under MNIST's name, by which a layout knows the test images."""
+    bundle = tmp_path_factory.mktemp("exports") / "of-mnist"
+    shutil.copytree(everywhere, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["data"]["name"] = "mnist"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return bundle
