@@ -46,6 +46,18 @@ def progress(what: str, total: int | None, unit: str, quiet: bool = False) -> It
         yield _lines(what, total, unit)
 
 
+class _Rate:
+    """Units a second since the first report: what was done before, and the start-up, do not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int) -> float:
+        now = time.monotonic()
+        first_done, first = self._first = self._first or (done, now)
+        return (done - first_done) / (now - first) if now > first else 0.0
+
+
 def _figures(figures: dict[str, float | str]) -> str:
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
@@ -76,30 +88,31 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task(what, total=total, rate="", figures="")
-        started = time.monotonic()
+        rate = _Rate()
 
         def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
-            rate = f"{done / max(time.monotonic() - started, 1e-9):,.0f} {unit}/s"
             if new_total:
                 bar.update(task, total=new_total)
-            bar.update(task, completed=done, rate=rate, figures=_figures(figures))
+            bar.update(task, completed=done, rate=f"{rate(done):,.0f} {unit}/s", figures=_figures(figures))
 
         yield report
 
 
 def _lines(what: str, total: int | None, unit: str) -> Report:
-    started = last = time.monotonic()
+    last = time.monotonic()
+    rate = _Rate()
 
     def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
         nonlocal last, total
         total = new_total or total
+        speed = rate(done)
         now = time.monotonic()
         if now - last < PLAIN_SECONDS:
             return
         last = now
-        rate = done / (now - started)
-        left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+        at = f", {speed:,.1f}/s" if speed else ""
+        left = f", {(total - done) / speed:,.0f} s left" if total and speed else ""
         of = f"/{total:,}" if total else ""
-        say(f"{what}: {done:,}{of} {unit}, {rate:,.1f}/s{left}  {_figures(figures)}".rstrip())
+        say(f"{what}: {done:,}{of} {unit}{at}{left}  {_figures(figures)}".rstrip())
 
     return report
