@@ -212,10 +212,10 @@ class Tasks:
 def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -> list[Iterator[tuple[Chunk, Array]]]:
     """What each thread is to encode: chunks with their pixels (n, H, W, C)."""
     if isinstance(work.source, Arrays):
-        return [_sliced(work.source, work.rule, tasks) for _ in range(min(work.options.workers, tasks.count))]
+        return [sliced(work.source, work.rule, tasks) for _ in range(min(work.options.workers, tasks.count))]
     if decoders:
         return [decoders.follow(worker) for worker in range(decoders.count)]
-    return [_decoded_here(work.source, work.rule, tasks, capacity)]
+    return [decoded_here(work.source, work.rule, tasks, capacity)]
 
 
 def _lane(
@@ -226,13 +226,13 @@ def _lane(
         room = np.empty((capacity, *work.rule.shape), np.float32)
         for chunk, pixels in chunks:
             begun = time.perf_counter()
-            outputs = _encode(encoder, pixels, work.options.batch, room)
+            outputs = encode(encoder, pixels, work.options.batch, room)
             gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
     except BaseException as error:  # noqa: BLE001
         gathering.full.put(error)
 
 
-def _encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[str, Floats]:
+def encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[str, Floats]:
     """The encoder's outputs (n, d) by name; `room` (n or more, H, W, C) is written to."""
     raw = encoder.spec.inputs[0].dtype == "uint8"
     parts = []
@@ -247,7 +247,7 @@ def _encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _decoded_here(
+def decoded_here(
     source: Pictures, rule: PixelRule, tasks: Iterator[range], capacity: int
 ) -> Iterator[tuple[Chunk, Bytes]]:
     """For a job so small that other processes would not be worth their start."""
@@ -258,7 +258,7 @@ def _decoded_here(
         yield decode_rows(source, decode, rows, slot, busy), slot[: len(rows)]
 
 
-def _sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range]) -> Iterator[tuple[Chunk, Array]]:
+def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range]) -> Iterator[tuple[Chunk, Array]]:
     """Pictures that are numbers already."""
     height, width, _ = rule.shape
     for rows in tasks:

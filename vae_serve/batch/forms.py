@@ -256,22 +256,13 @@ class PictureTable:
 
     def whole(self, job: Job) -> Path:
         """The shards as the row groups of one file."""
-        if not job.finished:
-            job.put(self.results[0], lambda file: self._merge(file, job))
-        job.drop_parts()
-        return job.folder / self.results[0]
-
-    def _merge(self, file: BinaryIO, job: Job) -> None:
-        import pyarrow.parquet as pq
-
         from vae_serve.batch import writers
 
-        writer = None
-        for table in writers.read_parquet(job.path(shard) for shard in job.plan.shards):
-            writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd", write_statistics=False)
-            writer.write_table(table, row_group_size=max(len(table), 1))
-        if writer:
-            writer.close()
+        if not job.finished:
+            parts = [job.path(shard) for shard in job.plan.shards]
+            job.put(self.results[0], lambda file: writers.write_tables(file, writers.read_parquet(parts)))
+        job.drop_parts()
+        return job.folder / self.results[0]
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> Any:

@@ -75,6 +75,18 @@ def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array]) -> None:
     )
 
 
+def write_tables(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    """Tables of one schema, at least one, as the row groups of one Parquet file."""
+    writer = None
+    for table in tables:
+        writer = writer or pq.ParquetWriter(
+            file, table.schema, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False
+        )
+        writer.write_table(table, row_group_size=max(len(table), 1))
+    if writer:
+        writer.close()
+
+
 def read_parquet(paths: Iterable[Path]) -> Iterator[pa.Table]:
     """The files' tables, one at a time."""
     for path in paths:

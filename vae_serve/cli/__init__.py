@@ -18,6 +18,7 @@ from vae_serve.cli.export import export
 from vae_serve.cli.generate import generate
 from vae_serve.cli.inspect import inspect
 from vae_serve.cli.plot import plot
+from vae_serve.cli.reconstruct import reconstruct
 from vae_serve.cli.runs import runs
 from vae_serve.cli.train import train
 from vae_serve.cli.verify import verify
@@ -69,6 +70,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each 
     inspect,
     embed,
     generate,
+    reconstruct,
 )
 for command in COMMANDS:
     app.command()(command)
