@@ -77,6 +77,7 @@ class Manifest:
     versions: Json  # of the packages that trained and exported
     licence: str
     files: tuple[FileEntry, ...]
+    form: str = "layers"  # of the graphs: "layers" as trained, or "blocks" of pixels, see vae_serve.export.blocks
 
     def to_json(self) -> str:
         """The text of manifest.json: keys in the order above, UTF-8, ends with a line feed."""

@@ -5,6 +5,7 @@ prior, and on far corners of the latent space. The measure and the tolerance are
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,11 @@ LEVELS = {
 }
 
 
+# Multiplications of one pass over the rows. Small models compare every row; one of 700 million multiplications a row,
+# run ten times over, would take hours, so it compares the first rows of each kind, and the manifest says how many.
+BUDGET = 1.5e11
+
+
 @dataclass(frozen=True)
 class Side:
     """One network of the trained model: what goes in and what comes out, the truth that its copies are held against."""
@@ -48,6 +54,7 @@ class Side:
 
 def encoder_side(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.uint8]) -> Side:
     """The trained encoder on the test images (n, H, W, C)."""
+    images = rows_within_budget(encoder, images)
     floats = pixels.to_model(images)
     expected = in_chunks(run_keras(encoder), floats)
     return Side("encoder", spec, images if spec.inputs[0].dtype == "uint8" else floats, tuple(expected))
@@ -56,8 +63,27 @@ def encoder_side(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.u
 def decoder_side(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Side:
     """The trained decoder on the codes (n, d) of the test images, as many prior draws as `PRIOR_DRAWS`, and corners."""
     latent_dim = codes.shape[1]
-    inputs = np.concatenate([codes, latents.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim)])
+    kinds = (codes, latents.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
+    inputs = np.concatenate([rows_within_budget(decoder, kind) for kind in kinds])
     return Side("decoder", spec, inputs, tuple(in_chunks(run_keras(decoder), inputs)))
+
+
+def rows_within_budget(model: keras.Model, rows: Array) -> Array:
+    """As many of the first `rows` as `BUDGET` allows, but at least the largest of `BATCHES`."""
+    return rows[: max(int(BUDGET / multiplications(model)), *BATCHES)]
+
+
+def multiplications(model: keras.Model) -> int:
+    """Of one row, in its dense and convolutional layers."""
+    count = 1
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2DTranspose):
+            count += math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:3])
+        elif isinstance(layer, keras.layers.Conv2D):
+            count += math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+        elif isinstance(layer, keras.layers.Dense):
+            count += math.prod(layer.kernel.shape)
+    return count
 
 
 def corners(latent_dim: int) -> Array:
@@ -102,6 +128,16 @@ def run_keras(model: keras.Model) -> Run:
     """A Keras model in inference mode."""
     step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), reduce_retracing=True)
     return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
+
+
+def run_function(function: Any, spec: GraphSpec) -> Run:
+    """A function of the serving signature, in TensorFlow."""
+
+    def run(batch: Array) -> list[Array]:
+        outputs = function(tf.constant(batch))
+        return [outputs[output.name].numpy() for output in spec.outputs]
+
+    return run
 
 
 def run_savedmodel(folder: str, spec: GraphSpec) -> Run:

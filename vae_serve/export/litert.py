@@ -1,36 +1,23 @@
-"""A Keras model becomes a LiteRT (TensorFlow Lite) file, and such a file runs."""
+"""A network becomes a LiteRT (TensorFlow Lite) file, and such a file runs."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from vae_serve.bundle import GraphSpec
 from vae_serve.errors import MissingExtra
 from vae_serve.export.gate import Run
+from vae_serve.export.network import Network
 from vae_serve.export.signature import serving_function
 
 SIGNATURE = "serving_default"
 
 
-def to_litert(model: keras.Model, spec: GraphSpec) -> bytes:
-    """The file's contents, with one signature, `serving_default`, that has the names of `spec` and a free batch axis.
-
-    The variables become constants first: TensorFlow 2.21's converter leaves those of a Keras model in the file without
-    their values, says nothing, and every output is NaN.
-    """
-    frozen = convert_variables_to_constants_v2(serving_function(model, spec).get_concrete_function())
-    names = sorted(output.name for output in spec.outputs)  # a function's outputs lie flat in the order of their names
-
-    def with_names(tensor: Any) -> dict[str, Any]:
-        return dict(zip(names, frozen(tensor), strict=True))
-
-    [given] = spec.inputs
-    tensor = tf.TensorSpec([None, *given.shape[1:]], given.dtype, name=given.name)
-    function = tf.function(with_names, input_signature=[tensor], autograph=False)
+def to_litert(network: Network, spec: GraphSpec) -> bytes:
+    """The file's contents, with one signature, `serving_default`, that has the names of `spec`, the batch axis free."""
+    function = serving_function(network, spec)  # its weights are constants: the converter drops variables (2.21)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])

@@ -1,10 +1,9 @@
-"""A Keras model becomes an ONNX file: one conversion path, canonical names and order, hence reproducible bytes."""
+"""A network becomes an ONNX file: one conversion path, canonical names and order, hence reproducible bytes."""
 
 import logging
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 import tf2onnx
@@ -12,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from vae_serve.bundle import GraphSpec, TensorSpec
 from vae_serve.errors import UsageError
+from vae_serve.export.network import Network
 from vae_serve.export.signature import serving_function
 
 # The default, and what every export is converted with first. Nothing in these graphs needs a newer one, and the older
@@ -22,7 +22,7 @@ NEWEST_OPSET = onnx.defs.onnx_opset_version()
 PRODUCER = "vae-serve"
 
 
-def to_onnx(model: keras.Model, spec: GraphSpec, opset: int, metadata: dict[str, str]) -> bytes:
+def to_onnx(network: Network, spec: GraphSpec, opset: int, metadata: dict[str, str]) -> bytes:
     """The bytes of an ONNX file with the inputs and outputs of `spec`, in that order, and one symbolic axis `batch`.
 
     The same weights give the same bytes in every process: nodes stand in the order in which the outputs need them and
@@ -33,7 +33,7 @@ def to_onnx(model: keras.Model, spec: GraphSpec, opset: int, metadata: dict[str,
     """
     if not OPSET <= opset <= NEWEST_OPSET:
         raise UsageError(f"--opset {opset}: this onnx converts to opset {OPSET} to {NEWEST_OPSET}")
-    converted = _convert(model, spec)
+    converted = _convert(network, spec)
     if opset != OPSET:
         converted = version_converter.convert_version(converted, opset)
     finished = _canonical(converted, spec, opset, metadata)
@@ -46,12 +46,12 @@ def ir_version(opset: int) -> int:
     return int(helper.find_min_ir_version_for([helper.make_opsetid("", opset)]))
 
 
-def _convert(model: keras.Model, spec: GraphSpec) -> ModelProto:
+def _convert(network: Network, spec: GraphSpec) -> ModelProto:
     talk = logging.getLogger("tf2onnx")
     level = talk.level
     talk.setLevel(logging.ERROR)
     try:
-        function = serving_function(model, spec)
+        function = serving_function(network, spec)
         converted, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
     finally:
         talk.setLevel(level)

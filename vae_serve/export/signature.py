@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from vae_serve.bundle import GraphSpec, TensorSpec
+from vae_serve.export.network import Network, as_function
 from vae_serve.images.pixels import SCALE
 
 Function = Any  # tf.function ships no types
@@ -23,17 +23,17 @@ def decoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: str
     return GraphSpec("decoder.onnx", (z,), (TensorSpec("image", pixels, ("batch", *image_shape)),))
 
 
-def serving_function(model: keras.Model, spec: GraphSpec) -> Function:
-    """`model` as a function of one named tensor to a dict of named tensors, with the pixel rule inside for `uint8`."""
+def serving_function(network: Network, spec: GraphSpec) -> Function:
+    """`network` as a function of one named tensor to a dict of named ones; for `uint8` with the pixel rule inside."""
     (image,) = spec.inputs
     names = [output.name for output in spec.outputs]
     shape = [None, *image.shape[1:]]
+    function = as_function(network)
 
     def serving_default(tensor: Any) -> dict[str, Any]:
         if image.dtype == "uint8":  # as vae_serve.images.pixels.to_model
             tensor = tf.cast(tensor, tf.float32) * tf.constant(SCALE)
-        outputs = model(tensor, training=False)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
+        outputs = function(tensor)
         if spec.outputs[0].dtype == "uint8":  # as vae_serve.images.pixels.to_bytes
             outputs = [tf.cast(tf.round(output * 255.0), tf.uint8) for output in outputs]
         # Identity: an output that another one is computed from keeps its own name.
