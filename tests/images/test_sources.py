@@ -194,9 +194,16 @@ def test_npy_holds_pictures_named_by_their_numbers(tmp_path):
     np.save(tmp_path / "x.npy", PICTURES)
     source = open_source(str(tmp_path / "x.npy"))
     assert isinstance(source, Arrays)
-    assert np.array_equal(source.images, PICTURES[..., np.newaxis])
+    assert np.array_equal(source[range(1, 3)], PICTURES[1:, ..., np.newaxis])
     assert names(source) == ["00000000", "00000001", "00000002"]
     assert source.labels(range(3)) == [None] * 3
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_is_read_piece_by_piece_in_either_order_of_axes(tmp_path, order):
+    np.save(tmp_path / "x.npy", np.asarray(PICTURES / 255, order=order))
+    source = open_source(str(tmp_path / "x.npy"))
+    assert np.array_equal(source[range(1, 2)][..., 0], PICTURES[1:2] / 255)
 
 
 def test_npz_with_one_array_of_pictures_brings_its_labels(tmp_path):
@@ -251,7 +258,7 @@ def test_idx_brings_the_labels_of_the_file_beside_it(tmp_path, suffix):
     (tmp_path / f"t10k-images-idx3-ubyte{suffix}").write_bytes(pack(idx(PICTURES)))
     (tmp_path / f"t10k-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(np.array([3, 1, 2], np.uint8))))
     source = open_source(str(tmp_path / f"t10k-images-idx3-ubyte{suffix}"))
-    assert np.array_equal(source.images[..., 0], PICTURES)
+    assert np.array_equal(source[range(3)][..., 0], PICTURES)
     assert source.labels(range(3)) == [b"3", b"1", b"2"]
 
 
@@ -272,7 +279,7 @@ def test_an_idx_file_that_is_none_is_refused(tmp_path, data, said):
 
 def test_mnist_is_the_packaged_test_set(digits):
     source = open_source("mnist")
-    assert np.array_equal(source.images, digits)
+    assert np.array_equal(source[range(10_000)], digits)
     assert source.labels(range(3)) == [b"7", b"2", b"1"]
     assert mnist.load("test")[1][:3].tolist() == [7, 2, 1]
 

@@ -81,10 +81,8 @@ def embed(source: Pictures | Arrays, bundle: bundles.Bundle, rule: PixelRule, op
         SourceError: the pictures do not fit the model, those of finished shards have changed, or a decoder crashed.
         BundleError: the encoder cannot be run.
     """
-    if isinstance(source, Arrays) and source.images.shape[1:] != rule.shape:
-        raise SourceError(
-            f"{source.where} holds pictures of shape {source.images.shape[1:]}; the model takes {rule.shape}"
-        )
+    if isinstance(source, Arrays) and source.shape != rule.shape:
+        raise SourceError(f"{source.where} holds pictures of shape {source.shape}; the model takes {rule.shape}")
     begun = time.perf_counter()
     layout = Layout(options.form, options.outputs, source.names.count, bundle.manifest.latent_dim, rule.shape)
     work = Work(source, bundle, rule, options, layout)
@@ -264,7 +262,7 @@ def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range]) -> Iterator[
     for rows in tasks:
         begun = time.perf_counter()
         chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
-        pixels = source.images[rows.start : rows.stop]
+        pixels = source[rows]
         if pixels.dtype != np.uint8:
             pixels = _checked(pixels.astype(np.float32), chunk)
         if rule.invert != "no":

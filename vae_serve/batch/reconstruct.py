@@ -95,10 +95,8 @@ def reconstruct(
         OutputError: `out` exists or cannot be written.
         BundleError: the bundle has no networks that run.
     """
-    if isinstance(source, Arrays) and source.images.shape[1:] != rule.shape:
-        raise SourceError(
-            f"{source.where} holds pictures of shape {source.images.shape[1:]}; the model takes {rule.shape}"
-        )
+    if isinstance(source, Arrays) and source.shape != rule.shape:
+        raise SourceError(f"{source.where} holds pictures of shape {source.shape}; the model takes {rule.shape}")
     _refuse(out, overwrite)
     aside = out.with_name(f"{out.name}.partial")
     sums = Sums()

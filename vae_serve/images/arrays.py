@@ -1,9 +1,12 @@
 """Pictures that are numbers already: .npy, .npz, IDX files, the packaged MNIST."""
 
 import gzip
+import os
 import struct
+import weakref
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,16 @@ _IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
 _LABEL_KEYS = ("labels", "label", "y")
 
 
+Read = Callable[[range], Array]
+
+
 class Arrays:
     """Pictures (n, H, W, C), bytes 0..255 or floats 0..1, with their labels (n,) where known."""
 
-    def __init__(self, kind: str, images: Array, labels: Array | None, where: str, stamp: object) -> None:
-        """`stamp` changes when the file does.
+    def __init__(
+        self, kind: str, images: Array, labels: Array | None, *, where: str, stamp: object, read: Read | None = None
+    ) -> None:
+        """`images` may be mapped from a file that `read` reads in its place; `stamp` changes when the file does.
 
         Raises:
             SourceError: the array's shape or type is none of pictures.
@@ -39,10 +47,16 @@ class Arrays:
         if labels is not None and len(labels) != len(images):
             raise SourceError(f"{where} has {len(images):,} pictures and {len(labels):,} labels")
         self.kind, self.where = kind, where
-        self.images = images if images.ndim == 4 else images[..., np.newaxis]
+        self.dtype = images.dtype
+        self.shape: tuple[int, ...] = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)  # of a picture
         self.names: Names = Numbers(len(images))
         self.skipped: Counter[str] = Counter()
         self._labels, self._stamp = labels, stamp
+        self._read = read or (lambda rows: images[rows.start : rows.stop])
+
+    def __getitem__(self, rows: range) -> Array:
+        """Some neighbouring pictures, (n, H, W, C)."""
+        return self._read(rows).reshape(len(rows), *self.shape)
 
     def labels(self, rows: range) -> list[bytes | None]:
         """The labels as text."""
@@ -52,21 +66,36 @@ class Arrays:
 
     def fingerprint(self) -> str:
         """The shape, the type, and the file's stamp."""
-        return f"{self.images.dtype} {self.images.shape} {self._stamp}"
+        return f"{self.dtype} {self.shape} {self._stamp}"
 
 
 def packaged(name: str) -> Arrays:
     """The test set that ships with the package."""
-    return Arrays("mnist", *mnist.load("test"), where=name, stamp="")
+    images, labels = mnist.load("test")
+    return Arrays("mnist", images, labels, where=name, stamp="")
 
 
 def open_npy(path: Path) -> Arrays:
-    """A .npy file, mapped into memory rather than read."""
+    """A .npy file. It is mapped to learn its shape, and read piece by piece: mapped pages would count as memory."""
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _refused(path, error) from error
-    return Arrays("npy", images, None, str(path), _stamp(path))
+    if not isinstance(mapped, np.memmap) or not mapped.flags.c_contiguous:
+        return Arrays("npy", mapped, None, where=str(path), stamp=_stamp(path))
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    size = mapped.nbytes // max(len(mapped), 1)
+    start, dtype, shape = mapped.offset, mapped.dtype, mapped.shape[1:]
+
+    def read(rows: range) -> Array:
+        data = os.pread(file, len(rows) * size, start + rows.start * size)
+        if len(data) != len(rows) * size:
+            raise SourceError(f"{path} was cut short while it was read")
+        return np.frombuffer(data, dtype).reshape(len(rows), *shape)
+
+    arrays = Arrays("npy", mapped, None, where=str(path), stamp=_stamp(path), read=read)
+    weakref.finalize(arrays, os.close, file)
+    return arrays
 
 
 def open_npz(path: Path, key: str = "") -> Arrays:
@@ -80,7 +109,7 @@ def open_npz(path: Path, key: str = "") -> Arrays:
             labels = next((found[name] for name in _label_keys(key) if name in found.files and name != key), None)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         raise _refused(path, error) from error
-    return Arrays("npz", images, labels, f"{path}:{key}", _stamp(path))
+    return Arrays("npz", images, labels, where=f"{path}:{key}", stamp=_stamp(path))
 
 
 def _only_images(path: Path, found: Any) -> str:
@@ -105,7 +134,7 @@ def open_idx(path: Path) -> Arrays:
     images = _read_idx(path)
     beside = path.with_name(path.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1"))
     labels = _read_idx(beside) if beside != path and beside.exists() else None
-    return Arrays("idx", images, labels, str(path), _stamp(path))
+    return Arrays("idx", images, labels, where=str(path), stamp=_stamp(path))
 
 
 def _read_idx(path: Path) -> Array:

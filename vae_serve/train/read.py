@@ -109,8 +109,8 @@ def _keras_npz(file: Path) -> tuple[Labelled, Labelled | None] | None:
 def _opened(name: str, image_size: str | None) -> Labelled:
     found = opening.open_source(name)
     if isinstance(found, arrays.Arrays):
-        labels = found.labels(range(len(found.images)))
-        return Labelled(as_bytes(found.images, found.where), _as_text(labels))
+        every = range(found.names.count)
+        return Labelled(as_bytes(found[every], found.where), _as_text(found.labels(every)))
     return _decoded(name, found, image_size)
 
 
