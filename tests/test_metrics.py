@@ -16,7 +16,7 @@ def model():
     mixing = stream.normal(0, 1.5, (2, 20)).astype(np.float32)
 
     def decode(z):
-        return (1 / (1 + np.exp(-z @ mixing - 0.3))).reshape(-1, *SHAPE).astype(np.float32)
+        return (1 / (1 + np.exp(-np.clip(z @ mixing + 0.3, -80, 80)))).reshape(-1, *SHAPE).astype(np.float32)
 
     def encode(images):
         z_mean = (images.reshape(-1, 20) - 0.5) @ mixing.T / 8

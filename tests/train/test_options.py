@@ -78,10 +78,12 @@ def test_a_config_file_that_is_wrong_is_refused(tmp_path, text, message):
 
 
 def test_a_recipe_keeps_its_shares_over_any_number_of_epochs():
-    recipe = recipes.Recipe("r", (recipes.Phase(60, 4e-3), recipes.Phase(20, 1e-3)))
-    assert [phase.epochs for phase in recipe.scaled(8).phases] == [6, 2]
+    recipe = recipes.Recipe("r", (recipes.Phase(61, 4e-3), recipes.Phase(21, 1e-3)))
+    assert [phase.epochs for phase in recipe.scaled(10).phases] == [7, 3]
+    assert [phase.epochs for phase in recipe.scaled(82).phases] == [61, 21]
     assert [phase.epochs for phase in recipe.scaled(3).phases] == [2, 1]
     assert [phase.epochs for phase in recipe.scaled(1).phases] == [1]
-    assert recipes.find("tutorial", None).epochs == 100
-    with pytest.raises(UsageError, match="--recipe secret: the recipes are best, tutorial"):
-        recipes.find("secret", None)
+    assert recipes.find("tutorial", "conv", None).epochs == 100
+    assert [phase.epochs for phase in recipes.find("best", "conv", 3).phases] == [1, 2]
+    with pytest.raises(UsageError, match="--recipe secret: the recipes are best, careful, tutorial"):
+        recipes.find("secret", "conv", None)

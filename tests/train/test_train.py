@@ -49,4 +49,4 @@ def test_evaluate_repeats_the_figures_of_the_run(vae_serve, trained, tmp_path):
     found = vae_serve("evaluate", trained, "--json", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     test = json.loads((trained / "run.json").read_text())["metrics"]["test"]
-    assert json.loads(found.stdout)["negative_elbo"] == pytest.approx(test["negative_elbo"], abs=1e-4)
+    assert json.loads(found.stdout)["elbo"]["negative_elbo"] == pytest.approx(test["negative_elbo"], abs=1e-4)

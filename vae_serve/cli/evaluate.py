@@ -1,8 +1,7 @@
 """vae-serve evaluate."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,25 +9,73 @@ from vae_serve.cli import talk
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Argument(metavar="RUN", help="The newest finished run when not given.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="The newest finished run when not given.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Whose test set is used.", show_default="what the model was trained on")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="greyscale, or binarised: threshold (from 128 on) or dynamic (drawn).")
+    ] = "greyscale",
+    samples: Annotated[
+        int | None,
+        typer.Option(help="For importance sampling.", show_default="100, none where a lattice does it"),
+    ] = None,
+    images: Annotated[int | None, typer.Option(help="The first so many test images.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     quiet: talk.Quiet = False,
     as_json: talk.AsJson = False,
 ) -> None:
-    """Measure a model on the test set."""
-    from vae_serve.train import backend
+    """Measure a model on the test set: likelihoods, latent space, labels, reconstruction."""
+    from vae_serve.train import evaluation
 
-    backend.start("vae-serve evaluate")
-    from vae_serve import metrics
-    from vae_serve.train import data, runs
-    from vae_serve.train.model import decode_with, encode_with
+    options = evaluation.Options(target, samples, images, seed)  # type: ignore[arg-type]  # checked there
+    from vae_serve.cli.subject import open_subject
 
-    run = runs.load(model) if model else runs.newest()
-    test_images = data.load(run.record["config"]["data"]).test_images
-    elbo = metrics.elbo(encode_with(run.encoder()), decode_with(run.decoder()), test_images)
+    subject = open_subject(model, data, "vae-serve evaluate")
+    test = subject.data()
     if not quiet:
-        talk.say(
-            f"{run.path}: negative ELBO {elbo.negative_elbo:.3f} nats per image on the test set "
-            f"(reconstruction {elbo.reconstruction:.3f}, KL {elbo.kl:.3f})"
-        )
+        talk.say(f"measuring {subject.path} on {test.name} through {subject.runtime}")
+    found = evaluation.evaluate(subject.encode, subject.decode, test, options)
     if as_json:
-        talk.emit(asdict(elbo))
+        talk.emit({"model": str(subject.path), "runtime": subject.runtime, **found})
+    else:
+        print("\n".join(_lines(found)))
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    elbo, latent, again = found["elbo"], found["latent"], found["reconstruction"]
+    likelihood, labels = found["negative_log_likelihood"], found["labels"]
+    rows = [
+        (f"{found['images']:,} test images of {found['data']}, {found['target']} targets", "", ""),
+        ("negative ELBO", elbo["negative_elbo"], f"nats per image, {elbo['draws']} draws of z"),
+        ("  reconstruction", elbo["reconstruction"], ""),
+        ("  KL", elbo["kl"], ""),
+    ]
+    if lattice := likelihood["lattice"]:
+        off = lattice["change_at_twice_the_spacing"]
+        note = f"lattice of {lattice['points']:,} points; {off:+.4f} against twice the spacing"
+        rows.append(("negative log-likelihood", lattice["value"], note))
+    if importance := likelihood["importance"]:
+        note = f"importance sampling, {importance['samples']:,} samples: an upper bound"
+        rows.append(("negative log-likelihood", importance["value"], note))
+    rows += [
+        ("inference gap", found["inference_gap"], "negative ELBO less negative log-likelihood"),
+        ("marginal KL to the prior", latent["marginal_kl"], "of the aggregate posterior: the holes"),
+        ("mutual information", latent["mutual_information"], "of image and z"),
+        ("active units", latent["active_units"], f"of {latent['dimensions']}"),
+    ]
+    if labels:
+        learnt = f"learnt from z_mean of {labels['references']:,} images"
+        rows.append(("k-nearest neighbours", labels["knn_accuracy"], f"accuracy, k = {labels['neighbours']}, {learnt}"))
+        rows.append(("linear probe", labels["linear_accuracy"], f"accuracy, {learnt}"))
+    rows.append(("reconstruction MSE", again["mse"], "pixels 0..1, from z_mean"))
+    if again["ssim"] is not None:
+        rows.append(("reconstruction SSIM", again["ssim"], "from z_mean"))
+    width = max(len(name) for name, value, _ in rows if value != "")
+    return [
+        f"{name:{width}}  {value:10.4f}  {note}".rstrip() if isinstance(value, float)
+        else f"{name:{width}}  {value:>10}  {note}".rstrip() if value != "" else name
+        for name, value, note in rows
+    ]  # fmt: skip

@@ -26,6 +26,11 @@ class Subject:
     source: str  # of the images: what `vae_serve.train.data.load` takes
     image_size: str | None
 
+    @property
+    def runtime(self) -> str:
+        """What runs the networks."""
+        return "Keras" if self.is_run else "ONNX Runtime"
+
     def data(self) -> "Dataset":
         """The data set; its images fit the model."""
         from vae_serve.train import data

@@ -24,7 +24,8 @@ def train(
     arch: Annotated[str | None, typer.Option(help="conv, wide, dcgan or mlp.", show_default="conv")] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Of the latent space.", show_default="2")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="best, or tutorial: the tutorial's own.", show_default="best")
+        str | None,
+        typer.Option(help="best, careful (a smaller rate) or tutorial.", show_default="best"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.", show_default="the recipe's")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="128")] = None,

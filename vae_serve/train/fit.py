@@ -91,7 +91,7 @@ class _Training:
 
     def __init__(self, config: Config, data: Dataset, path: Path, hooks: Hooks) -> None:
         self.config, self.data, self.path, self.hooks = config, data, path, hooks
-        self.recipe = recipes.find(config.recipe, config.epochs)
+        self.recipe = recipes.find(config.recipe, config.arch, config.epochs)
         self.train_count = _train_count(config, len(data.train_images))
         self.strategy = devices.choose(config.device, config.precision)
         self.on_cpu = not tf.config.get_visible_devices("GPU")

@@ -58,17 +58,21 @@ RECIPES = {
                 Phase(99, 1e-2, cosine=True, warmup=0.02, beta_2=0.99, clip_norm=300.0, batch_statistics=False),
             ),
         ),
+        # `best` for the networks that nobody has searched a recipe for.
+        Recipe("careful", (Phase(100, 1e-3, cosine=True, warmup=0.02),)),
         Recipe("tutorial", (Phase(100, 1e-3),)),
     )
 }
 
 
-def find(name: str, epochs: int | None) -> Recipe:
-    """The recipe of this name, over `epochs` epochs where given.
+def find(name: str, arch: str, epochs: int | None) -> Recipe:
+    """The recipe of this name for an architecture, over `epochs` epochs where given.
 
     Raises:
         UsageError: no such recipe, or fewer epochs than one.
     """
+    if name == "best" and arch != "conv":
+        name = "careful"
     if name not in RECIPES:
         raise UsageError(f"--recipe {name}: the recipes are {', '.join(RECIPES)}")
     if epochs is not None and epochs < 1:
