@@ -241,21 +241,34 @@ def test_latents_are_read_from_npy_csv_and_its_own_parquet(vae_serve, bundle, tm
         assert np.array_equal(np.load(tmp_path / f"{name}.out.npy"), linear_bundle.decoded(points))
 
 
-def test_an_embed_result_is_decoded_row_by_row_failed_ones_black_and_listed(vae_serve, bundle, tmp_path, digits):
+@pytest.mark.parametrize("form", ["parquet", "npy", "csv"])
+def test_an_embed_result_is_decoded_row_by_row_failed_ones_black_and_listed(vae_serve, bundle, tmp_path, digits, form):
     folder = tmp_path / "digits"
     folder.mkdir()
     for index in range(4):
-        Image.fromarray(digits[index, :6, :5, 0]).save(folder / f"{index}.png")
+        Image.fromarray(digits[index, :6, 10:15, 0] + np.uint8(index)).save(folder / f"{index}.png")
     (folder / "2.png").write_text("no picture")
-    assert vae_serve("embed", "digits", "--out", "vectors", "--model", bundle, cwd=tmp_path).returncode == 3
+    words = ["--model", bundle, "--format", form]
+    assert vae_serve("embed", "digits", "--out", "vectors", *words, cwd=tmp_path).returncode == 3
     done = vae_serve("generate", "--latents", "vectors", "--out", "a.npy", "--model", bundle, "--json", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["missing"] == [2]
     assert "1 rows of vectors have no vector" in done.stderr
     pictures = np.load(tmp_path / "a.npy")
-    z_mean = pq.read_table(tmp_path / "vectors")["z_mean"].to_pylist()
+    images = np.stack([digits[index, :6, 10:15, 0] + np.uint8(index) for index in (0, 1, 3)]).reshape(3, -1)
+    z_mean = images / 255 @ linear_bundle.decoder_weights(2, (6, 5, 1)).T / 30
     assert (pictures[2] == 0).all()
-    assert np.array_equal(pictures[[0, 1, 3]], linear_bundle.decoded(np.float32([z_mean[i] for i in (0, 1, 3)])))
+    assert np.array_equal(pictures[[0, 1, 3]], linear_bundle.decoded(z_mean))
+
+
+def test_every_form_is_a_source_of_embed(vae_serve, bundle, tmp_path):
+    vectors = []
+    for out in ("a.npy", "a.npz", "a.zip", "a.parquet", "a"):
+        assert vae_serve("generate", "--count", 5, "--out", out, "--model", bundle, cwd=tmp_path).returncode == 0
+        done = vae_serve("embed", out, "--out", f"{out}-vectors", "--model", bundle, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        vectors.append(pq.read_table(tmp_path / f"{out}-vectors")["z_mean"].to_pylist())
+    assert all(found == vectors[0] for found in vectors)
 
 
 def test_given_points_fill_sheets_and_leave_the_last_gaps_black(vae_serve, bundle, tmp_path):
