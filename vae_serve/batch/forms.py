@@ -33,7 +33,6 @@ class Form(Protocol):
 
     suffix: str  # of a shard's file; "" where pictures are written in their place
     results: tuple[str, ...]  # the file in the job's folder that the shards become; () where they are in it already
-
     least_bytes: int  # on disk, of the whole
 
     def begin(self, job: Job) -> None:
@@ -68,7 +67,7 @@ def form_of(out: Path, pictures: int, shape: Shape, points: Points) -> Form:
             return PictureFolder(pictures)
         case ".png":
             raise UsageError(f"{pictures:,} pictures are more than {out} can hold; give a folder, .zip, .npy, ...")
-    raise UsageError(f"--out {out}: pictures go to a folder, .zip, .npy, .npz or .parquet; one large one to .png")
+    raise UsageError(f"--out {out}: pictures go to a folder (no dot in its name), .zip, .npy, .npz, .parquet or .png")
 
 
 def picture_name(index: int, count: int) -> str:
@@ -102,7 +101,7 @@ class ArrayFile:
             raise OutputError(f"{path} is damaged; start again with --overwrite")
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         if fresh:
-            os.posix_fallocate(self._file, 0, size)
+            _reserve(self._file, size)
 
     def put(self, start: int, pictures: Bytes, z: Floats) -> None:
         """Written with pwrite: pages of a memory map would count as this process' memory."""
@@ -114,7 +113,7 @@ class ArrayFile:
 
     def part(self, pieces: list[None]) -> None:
         """Nothing to write; what was written is synced."""
-        os.fdatasync(self._file)
+        os.fsync(self._file)
 
     def whole(self, job: Job) -> Path:
         """The file."""
@@ -263,6 +262,13 @@ class PictureTable:
             job.put(self.results[0], lambda file: writers.write_tables(file, writers.read_parquet(parts)))
         job.drop_parts()
         return job.folder / self.results[0]
+
+
+def _reserve(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> Any:

@@ -137,7 +137,7 @@ def _check_plane(wish: Wish, bundle: Bundle) -> None:
         raise UsageError(f"--span {wish.span}: give a number above 0, such as 4")
     if wish.span is not None and wish.quantiles:
         raise UsageError("--span and --quantiles do not go together; the quantiles reach as far as the grid asks for")
-    if wish.axes and wish.out is not None and wish.out.suffix.lower() != ".png":
+    if wish.axes and wish.out is not None and not _is_png(wish.out):
         raise UsageError(f"--axes is for one picture; {wish.out} is no .png")
     d = bundle.manifest.latent_dim
     if wish.slice is None and d != 2:
@@ -190,7 +190,7 @@ def _default_name(wish: Wish) -> Path:
     if wish.interpolate is not None:
         return Path(f"{wish.interpolate[0].stem}-to-{wish.interpolate[1].stem}.png")
     if wish.latents is not None:
-        return Path(f"{wish.latents.stem}-decoded")
+        return Path(f"{wish.latents.resolve().stem}-decoded")
     if wish.count is not None:
         return Path(f"sheets-{grid}-seed{wish.seed}" if wish.grid else f"samples-seed{wish.seed}")
     return Path(f"plane-{grid}.png")
