@@ -124,16 +124,15 @@ def _cpp(job_file: Path, example: Path) -> Json:
         rows = np.fromfile(job_file.parent / call["file"], call["dtype"]).reshape(call["shape"])
         model = Path(job["bundle"], {"encode": "encoder.onnx", "decode": "decoder.onnx"}[name])
 
-        def run(rows: Array, batch: int, model: Path = model) -> Array:
-            taken, left = job_file.parent / "rows", job_file.parent / "outputs"
-            rows.tofile(taken)
-            with taken.open("rb") as stdin, left.open("wb") as stdout:
+        def run(rows: Path, batch: int, model: Path = model) -> Array:
+            left = job_file.parent / "outputs"
+            with rows.open("rb") as stdin, left.open("wb") as stdout:
                 subprocess.run([program, model, str(batch)], stdin=stdin, stdout=stdout, check=True, timeout=300)
             return np.fromfile(left, np.float32)
 
         widths = call["output_widths"]
         for batch in job["batches"]:
-            found, at = run(rows, batch), 0
+            found, at = run(job_file.parent / call["file"], batch), 0
             parts: list[list[Array]] = [[] for _ in widths]
             for start in range(0, len(rows), batch):  # the outputs of a batch follow one another
                 for part, width in zip(parts, widths, strict=True):
@@ -143,23 +142,25 @@ def _cpp(job_file: Path, example: Path) -> Json:
             for index, part in enumerate(parts):
                 np.concatenate(part).tofile(job_file.parent / f"{name}-{batch}-{index}.out")
         if job["seconds"]:
-            rates[name] = _rate_of_program(lambda many: run(many, job["timed_batch"]), rows)
+            rates[name] = _rate_of_program(lambda many: run(many, job["timed_batch"]), rows, job_file.parent)
     return {"version": importlib.metadata.version("openvino"), "rates": rates}
 
 
-def _rate_of_program(run: Callable[[Array], Array], rows: Array) -> float:
+def _rate_of_program(run: Callable[[Path], Array], rows: Array, folder: Path) -> float:
     """Images per second once it runs: what a long input takes more than a short one, reading and writing included."""
-    few, many = np.tile(rows, (20, *[1] * (rows.ndim - 1))), np.tile(rows, (4000, *[1] * (rows.ndim - 1)))
 
-    def seconds(array: Array) -> float:
+    def seconds(copies: int) -> float:
+        file = folder / "many"
+        np.tile(rows, (copies, *[1] * (rows.ndim - 1))).tofile(file)
         times = []
         for _ in range(3):
             started = time.perf_counter()
-            run(array)
+            run(file)
             times.append(time.perf_counter() - started)
         return min(times)
 
-    return (len(many) - len(few)) / max(seconds(many) - seconds(few), 1e-9)
+    few, many = 20, 2000
+    return (many - few) * len(rows) / max(seconds(many) - seconds(few), 1e-9)
 
 
 def _call(words: list[str | Path]) -> Json:

@@ -35,7 +35,7 @@ async function main() {
   const axes = [0, 1]; // the latent axes that the plane shows
   let z = new Float32Array(facts.latent_dim);
   const plane = new Plane(element("plane"), facts.span);
-  const show = follow(async () => decodeHere(model, z));
+  const show = follow(async () => decodeHere(model, z, axes));
 
   /** Makes `next` the point; `from` is what has already been painted. */
   function go(next, from) {
@@ -81,7 +81,7 @@ function follow(task) {
 
 const times = [];
 
-async function decodeHere(model, z) {
+async function decodeHere(model, z, axes) {
   const started = performance.now();
   const picture = await model.decode(z);
   const measure = performance.measure("decode", { start: started });
@@ -89,7 +89,8 @@ async function decodeHere(model, z) {
   times.push(measure.duration);
   if (times.length > KEPT_TIMES) times.shift();
   const median = [...times].sort((a, b) => a - b)[times.length >> 1];
-  element("point").textContent = `(${Array.from(z, number).join(", ")})`;
+  element("point").textContent =
+    z.length === 2 ? `(${Array.from(z, number).join(", ")})` : axes.map((axis) => `z${axis + 1} ${number(z[axis])}`).join(", ");
   element("decode-time").textContent = `${median.toFixed(1)} ms`;
 }
 
@@ -105,7 +106,7 @@ function drawing(model, plane, axes, go) {
     const deviation = Array.from(logVar, (value) => Math.exp(value / 2));
     plane.drawn = { mean: axes.map((axis) => mean[axis]), deviation: axes.map((axis) => deviation[axis]) };
     element("landed").textContent =
-      `Lands at ${Array.from(mean, (value, axis) => `${number(value)} ± ${number(deviation[axis])}`).join(", ")}`;
+      `Lands at ${axes.map((axis) => `${number(mean[axis])} ± ${number(deviation[axis])}`).join(", ")}`;
     await go(mean);
   }
 
