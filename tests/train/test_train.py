@@ -2,9 +2,15 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import pytest
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_run_holds_its_record_history_and_networks(trained):
@@ -50,3 +56,46 @@ def test_evaluate_repeats_the_figures_of_the_run(vae_serve, trained, tmp_path):
     assert found.returncode == 0, found.stderr
     test = json.loads((trained / "run.json").read_text())["metrics"]["test"]
     assert json.loads(found.stdout)["elbo"]["negative_elbo"] == pytest.approx(test["negative_elbo"], abs=1e-4)
+
+
+WITHOUT = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None  # as if it were not installed
+from vae_serve.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [
+        ("tensorflow,keras", ("train",), "train"),
+        ("tensorflow,keras", ("evaluate", "{run}"), "train"),
+        ("matplotlib", ("plot", "{bundle}", "--data", "mnist"), "train"),
+        ("tensorboard", ("train", "--tensorboard"), "tensorboard"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_by_its_extra(trained, exported, tmp_path, missing, words, extra):
+    words = [word.format(run=trained, bundle=exported) for word in words]
+    refused = subprocess.run(
+        [sys.executable, "-c", WITHOUT, missing, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert f"needs the extra '{extra}': pip install 'vae-serve[{extra}]'" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_figures_of_both_sets(vae_serve, small_data, tmp_path):
+    words = ("--data", small_data, "--arch", "mlp", "--epochs", 1, "--tensorboard", "--out", "run")
+    done = vae_serve("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line, count in (("train", 4), ("validation", 3)):  # the training line has the learning rate, too
+        (file,) = (tmp_path / "run" / "tensorboard" / line).iterdir()
+        contents = file.read_bytes()
+        assert sum(name in contents for name in (b"loss", b"reconstruction", b"kl", b"learning_rate")) == count

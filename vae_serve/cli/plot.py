@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import talk
-from vae_serve.errors import OutputError
+from vae_serve.errors import MissingExtra, OutputError
 
 
 def plot(
@@ -29,7 +29,12 @@ def plot(
     folder = out or (subject.path / "plots" if subject.is_run else Path(f"{subject.path.name}-plots"))
     if folder.exists() and any(folder.iterdir()) and not overwrite and out is not None:
         raise OutputError(f"{folder} exists; give --overwrite, or another --out")
-    from vae_serve.train import pictures
+    try:
+        from vae_serve.train import pictures
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise MissingExtra("train", "vae-serve plot") from None
 
     test = subject.data()
     written = pictures.write(

@@ -1,5 +1,6 @@
 """vae-serve train."""
 
+import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vae_serve.cli import talk
-from vae_serve.errors import OutputError, RunError
+from vae_serve.errors import MissingExtra, OutputError, RunError
 
 
 def train(
@@ -74,6 +75,11 @@ def train(
         chosen = configs.combine(config, given)
     from vae_serve.train import backend
 
+    if tensorboard:
+        try:
+            importlib.import_module("tensorboard")
+        except ImportError:
+            raise MissingExtra("tensorboard", "vae-serve train --tensorboard") from None
     backend.start("vae-serve train")
     from vae_serve.train import fit
 

@@ -21,7 +21,8 @@ class Loop:
         self.strategy = strategy
         self.replicas = strategy.num_replicas_in_sync
         # XLA takes the step, not the loop around it: on a CPU it has only slow convolutions to put inside a loop.
-        self._step = tf.function(self._train_step, jit_compile=xla)
+        # Replicas add up their gradients in the middle of a step, which a function within a function cannot.
+        self._step = self._train_step if self.replicas > 1 else tf.function(self._train_step, jit_compile=xla)
         self._terms = tf.function(self._validation_terms, jit_compile=xla)
         self._train = tf.function(self._train_steps, reduce_retracing=True)
         self._validate = tf.function(self._validation_sums, reduce_retracing=True)

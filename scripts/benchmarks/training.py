@@ -1,0 +1,119 @@
+"""Seconds an epoch of the small model, against Keras' default `fit` of the same model, in one process and turn by turn.
+
+python scripts/benchmarks/training.py [ROUNDS]. Prints a markdown table. An epoch is 48,000 images, 128 a step; all take
+the same network, loss and Adam. A round is a third of an epoch of each; shown are the fastest and the median of all.
+The time to the first step is that of a fresh `vae-serve train`.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vae_serve.train import backend  # noqa: E402  (the path must be set first)
+
+STEPS, BATCH, EPOCH = 125, 128, 375
+
+
+def sides():
+    """A function for each side that trains STEPS steps."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from vae_serve.images import mnist
+    from vae_serve.images.pixels import to_model
+    from vae_serve.train import fit, kernels
+    from vae_serve.train.architectures import build
+    from vae_serve.train.loop import Loop
+    from vae_serve.train.model import VariationalAutoencoder
+
+    pixels = mnist.load("train")[0]
+    part = to_model(pixels[: STEPS * BATCH])
+
+    def model(fused, moving=False):
+        keras.utils.set_random_seed(0)
+        networks = build("conv", (28, 28, 1), 2)
+        if fused:
+            networks = tuple(map(kernels.fused, networks))
+        vae = VariationalAutoencoder(*networks)
+        vae.batch_statistics = not moving
+        vae.compile((kernels.FusedAdam if fused else keras.optimizers.Adam)(1e-3))
+        vae(np.zeros((1, 28, 28, 1), np.float32))
+        vae.optimizer.build(vae.trainable_variables)
+        return vae
+
+    tutorial = model(fused=False)
+    images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
+    strategy = tf.distribute.get_strategy()
+    loops = [Loop(model(True, moving), BATCH, strategy, xla=False) for moving in (False, True)]
+    return {
+        "Keras `fit`, its defaults": lambda: tutorial.fit(part, batch_size=BATCH, epochs=1, verbose=0),
+        "vae-serve, batch statistics (`--recipe tutorial`)": lambda: loops[0].train(images, order, 0, STEPS),
+        "vae-serve, moving statistics (`best` from its second epoch on)": lambda: loops[1].train(
+            images, order, 0, STEPS
+        ),
+    }
+
+
+def to_first_step():
+    """Seconds from the command until the first step begins, and until it is done and saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        words = [sys.executable, "-m", "vae_serve", "train", "--quiet", "--out", str(run)]
+        began = time.monotonic()
+        process = subprocess.Popen(
+            words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+        )
+        while not list(run.glob("checkpoints/*.json")):
+            time.sleep(0.01)
+        ready = time.monotonic() - began
+        process.send_signal(2)  # saves after the step that is under way: the first one
+        while len(list(run.glob("checkpoints/*.json"))) < 2:
+            time.sleep(0.01)
+        stepped = time.monotonic() - began
+        process.wait()
+        return ready, stepped
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    backend.start("scripts/bench training")
+    import keras
+    import tensorflow as tf
+
+    train = sides()
+    taken = {name: [] for name in train}
+    for name in train:
+        train[name]()  # compiles
+    for _ in range(rounds):
+        for name, steps in train.items():
+            began = time.perf_counter()
+            steps()
+            taken[name].append((time.perf_counter() - began) * EPOCH / STEPS)
+    base, *_ = taken.values()
+    print("| one epoch of `conv`, 48,000 images | fastest, s | median, s | times as fast (median of rounds) |")
+    print("|---|---|---|---|")
+    for name, seconds in taken.items():
+        ratio = statistics.median(other / own for other, own in zip(base, seconds, strict=True))
+        print(f"| {name} | {min(seconds):.2f} | {statistics.median(seconds):.2f} | {ratio:.2f} |")
+    ready, stepped = to_first_step()
+    print(f"\nFrom the command: {ready:.1f} s until the first step begins, {stepped:.1f} s until it is done and saved.")
+    cores = len(os.sched_getaffinity(0))
+    about = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in about if "model name" in line), "?")
+    print(
+        f"\n{cpu}, {cores} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {rounds} rounds, turn by turn."
+    )
+
+
+if __name__ == "__main__":
+    main()
