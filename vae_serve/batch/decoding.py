@@ -4,6 +4,7 @@ One queue of tasks, a pipe that every process reads; one pipe of answers from ea
 the source and the imports of its parent at once. A process ends when the queue is closed, so none outlives its parent.
 """
 
+import gc
 import mmap
 import os
 import pickle
@@ -197,6 +198,7 @@ def _work(
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+        gc.freeze()  # what the parent had is not garbage, and looking at it would copy its pages
         decode = Decoder(rule)
         with os.fdopen(answer, "wb") as answers:
             while task := os.read(taken, _TASK.size):

@@ -1,5 +1,6 @@
 """`vae-serve embed`: pictures to latent vectors."""
 
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,7 @@ def embed(
     """
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.set_threshold(100_000)  # importing and listing make no garbage; looking for it took a sixth of the start-up
     from vae_serve.batch.embed import Options
     from vae_serve.batch.embed import embed as run
     from vae_serve.batch.shards import parse_part
@@ -83,6 +85,7 @@ def embed(
         talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
     with talk.progress("embed", None, "pictures", quiet) as report:
         stats = run(pictures, bundle, rule, options, report)
+    gc.freeze()  # nor is there anything to look for on the way out
     if not quiet:
         talk.say(_summary(out, stats))
     if as_json:
