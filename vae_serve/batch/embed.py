@@ -39,6 +39,7 @@ Floats = npt.NDArray[np.float32]
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
 TASK_ROWS = 128  # rows that a process decodes before it answers
+ARRAY_ROWS = 1024  # rows that a thread slices off an array at a time
 TASK_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller tasks
 IN_PROCESS = 2  # tasks; up to as many are decoded here, without other processes
 TICK = 0.1  # seconds between two reports
@@ -155,7 +156,8 @@ def _run(job: Job, work: Work, report: Report) -> None:
     """Decodes, encodes and writes the missing shards."""
     begun = time.time_ns()
     missing = job.missing
-    capacity = max(1, min(max(TASK_ROWS, work.options.batch), TASK_MEMORY // int(np.prod(work.rule.shape))))
+    wanted = ARRAY_ROWS if isinstance(work.source, Arrays) else TASK_ROWS
+    capacity = max(1, min(max(wanted, work.options.batch), TASK_MEMORY // int(np.prod(work.rule.shape))))
     tasks = Tasks(
         [
             range(start, min(start + capacity, shard.stop))
@@ -221,7 +223,7 @@ def _lane(
 ) -> None:
     """One thread's life. What goes wrong in it is raised by the main thread."""
     try:
-        room = np.empty((capacity, *work.rule.shape), np.float32)
+        room = np.empty((min(capacity, work.options.batch), *work.rule.shape), np.float32)
         for chunk, pixels in chunks:
             begun = time.perf_counter()
             outputs = encode(encoder, pixels, work.options.batch, room)
@@ -231,7 +233,7 @@ def _lane(
 
 
 def encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[str, Floats]:
-    """The encoder's outputs (n, d) by name; `room` (n or more, H, W, C) is written to."""
+    """The encoder's outputs (n, d) by name; `room` (a batch, H, W, C) is written to."""
     raw = encoder.spec.inputs[0].dtype == "uint8"
     parts = []
     for start in range(0, len(pixels), batch):

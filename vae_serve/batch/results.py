@@ -42,12 +42,14 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
     count = len(rows.names)
     given = np.ones(count, bool)
     given[list(rows.errors)] = False
-    errors = [rows.errors[row].encode() if row in rows.errors else None for row in range(count)] if rows.errors else []
+    errors = (
+        [rows.errors[row].encode() if row in rows.errors else None for row in range(count)] if rows.errors else None
+    )
     found = {
         "path": writers.texts(as_utf8(rows.names)),
-        "label": writers.texts(rows.labels),
+        "label": writers.texts(rows.labels) if any(rows.labels) else writers.nulls(count),
         "status": writers.choices((b"failed", b"ok"), given.astype(np.int64)),
-        "error": writers.texts(errors) if errors else pa.nulls(count, pa.string()),
+        "error": writers.texts(errors) if errors else writers.nulls(count),
         "width": writers.numbers(rows.sizes[:, 0], given),
         "height": writers.numbers(rows.sizes[:, 1], given),
         **{name: writers.vectors(values, given) for name, values in rows.vectors.items()},

@@ -37,16 +37,29 @@ def numbers(values: Array, given: Given | None = None) -> pa.Array:
 
 def texts(values: Sequence[bytes | None]) -> pa.Array:
     """UTF-8 as a column of strings; None is null."""
-    given = np.array([value is not None for value in values], bool)
-    there = [value or b"" for value in values]
-    offsets = np.zeros(len(there) + 1, np.int32)
-    np.cumsum([len(value) for value in there], out=offsets[1:])
-    return pa.StringArray.from_buffers(len(there), pa.py_buffer(offsets), pa.py_buffer(b"".join(there)), bits(given))
+    given = None
+    if None in values:
+        given = np.array([value is not None for value in values], bool)
+    there = values if given is None else [value or b"" for value in values]
+    lengths = np.fromiter(map(len, there), np.int32, len(there))  # type: ignore[arg-type]  # no None is left
+    return _strings(lengths, b"".join(there), given)  # type: ignore[arg-type]
 
 
 def choices(words: Sequence[bytes], which: npt.NDArray[np.int64]) -> pa.Array:
     """A column of strings: row i is words[which[i]]."""
-    return texts([words[index] for index in which.tolist()])
+    lengths = np.array([len(word) for word in words], np.int32)[which]
+    return _strings(lengths, b"".join([words[index] for index in which.tolist()]))
+
+
+def nulls(count: int) -> pa.Array:
+    """A column of strings that are not there."""
+    return pa.nulls(count, pa.string())
+
+
+def _strings(lengths: npt.NDArray[np.int32], text: bytes, given: Given | None = None) -> pa.Array:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text), bits(given))
 
 
 def blobs(values: npt.NDArray[np.uint8]) -> pa.Array:
