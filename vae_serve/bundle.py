@@ -13,12 +13,15 @@ the manifest does not name, no link, no path that leads out of the folder, no fi
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vae_serve import onnx_file
 from vae_serve.errors import BundleError
+from vae_serve.onnx_file import OnnxFile
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -93,25 +96,43 @@ class Bundle:
     encoder: bytes | None
     decoder: bytes | None
 
+    def read(self, path: str) -> bytes:
+        """Another file of the bundle, by its path in the manifest, checked once more.
+
+        Raises:
+            BundleError: the manifest names none, or it is no longer what it says.
+        """
+        for entry in self.manifest.files:
+            if entry.path == path:
+                return _read_checked(self.path, entry)
+        raise BundleError(f"{self.path} has no {path}; export it again")
+
 
 def load(path: Path) -> Bundle:
-    """Reads and checks a bundle.
+    """Reads and checks a bundle: every file against the manifest, the graphs against what it says of them.
 
     Raises:
         BundleError: names the file and the reason.
     """
     manifest = read_manifest(path / MANIFEST)
+    _refuse_strangers(path, {entry.path for entry in manifest.files})
     contents = {entry.path: _read_checked(path, entry) for entry in manifest.files}
-    return Bundle(
-        path=path,
-        manifest=manifest,
-        encoder=contents[manifest.encoder.file] if manifest.encoder else None,
-        decoder=contents[manifest.decoder.file] if manifest.decoder else None,
-    )
+
+    def graph(spec: GraphSpec | None) -> bytes | None:
+        if spec is None:
+            return None
+        if spec.file not in contents:
+            raise BundleError(f"{path / MANIFEST} has a graph in {spec.file!r}, which is not among its files")
+        _check_graph(onnx_file.read(contents[spec.file], str(path / spec.file)), spec, manifest, path)
+        return contents[spec.file]
+
+    return Bundle(path, manifest, graph(manifest.encoder), graph(manifest.decoder))
 
 
 def read_manifest(file: Path) -> Manifest:
     """The manifest alone, its schema checked, no other file opened."""
+    if file.is_symlink():
+        raise BundleError(f"{file} is a link; a bundle holds plain files")
     try:
         with file.open("rb") as opened:
             text = opened.read(MANIFEST_LIMIT + 1)
@@ -123,22 +144,52 @@ def read_manifest(file: Path) -> Manifest:
         raise BundleError(f"{file} is larger than {MANIFEST_LIMIT:,} bytes; no manifest is")
     try:
         found = json.loads(text)
-        version = found["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise BundleError(f"{file} has schema version {version!r}; this vae-serve reads {SCHEMA_VERSION}")
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(found, dict) or "schema_version" not in found:
+        raise BundleError(f"{file} is no manifest: it has no schema_version")
+    if found["schema_version"] != SCHEMA_VERSION:
+        raise BundleError(
+            f"{file} has schema version {found['schema_version']!r}; this vae-serve reads {SCHEMA_VERSION}"
+        )
+    try:
         return _manifest(found)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{file} is not a valid manifest: {error!r}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{file} is not a valid manifest: {error}") from error
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("schema_version", "latent_dim"), int),
+    **dict.fromkeys(("name", "arch", "weights_sha256", "licence", "form"), str),
+    **dict.fromkeys(("pixels", "parameters", "data", "training", "metrics", "parity", "versions"), dict),
+    **dict.fromkeys(("opset", "ir_version"), (int, type(None))),
+    **dict.fromkeys(("encoder", "decoder"), (dict, type(None))),
+    **dict.fromkeys(("image_shape", "files"), list),
+}
 
 
 def _manifest(found: Json) -> Manifest:
+    if set(found) != set(_KINDS):
+        raise ValueError(f"its fields are {sorted(set(found) ^ set(_KINDS))} away from schema {SCHEMA_VERSION}")
+    for field, kind in _KINDS.items():
+        if not isinstance(found[field], kind) or isinstance(found[field], bool):
+            raise ValueError(f"{field} is {found[field]!r:.80}")
+    shape = found["image_shape"]
+    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in [*shape, found["latent_dim"]]):
+        raise ValueError(f"image_shape {shape!r:.80}, latent_dim {found['latent_dim']}")
+    files = tuple(FileEntry(**entry) for entry in found["files"])
+    for entry in files:
+        if not (type(entry.path) is str and type(entry.bytes) is int and type(entry.sha256) is str):
+            raise ValueError(f"files: {entry!r:.120}")
+    if len({entry.path for entry in files}) != len(files):
+        raise ValueError("files: one is named twice")
     return Manifest(
         **{
             **found,
-            "image_shape": tuple(found["image_shape"]),
+            "image_shape": tuple(shape),
             "encoder": _graph(found["encoder"]),
             "decoder": _graph(found["decoder"]),
-            "files": tuple(FileEntry(**entry) for entry in found["files"]),
+            "files": files,
         }
     )
 
@@ -153,14 +204,53 @@ def _graph(found: Json | None) -> GraphSpec | None:
     return GraphSpec(found["file"], specs("inputs"), specs("outputs"))
 
 
+def _check_graph(file: OnnxFile, spec: GraphSpec, manifest: Manifest, path: Path) -> None:
+    for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        stated = [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
+        found = [(value.name, value.dtype, value.shape) for value in getattr(file, side)]
+        if stated != found:
+            raise BundleError(f"{path / spec.file} has the {side} {found} where the manifest says {stated}")
+    if (file.opset, file.ir_version) != (manifest.opset, manifest.ir_version):
+        raise BundleError(
+            f"{path / spec.file} has opset {file.opset} and IR version {file.ir_version} where the manifest says "
+            f"{manifest.opset} and {manifest.ir_version}"
+        )
+    shapes = {tensor.name: tensor.shape for tensor in (*spec.inputs, *spec.outputs)}
+    for tensor, shape in shapes.items():
+        if shape != ("batch", *(manifest.image_shape if tensor == "image" else (manifest.latent_dim,))):
+            raise BundleError(f"{path / MANIFEST}: {tensor} of shape {shape} does not fit its image_shape, latent_dim")
+
+
+def _refuse_strangers(root: Path, named: set[str]) -> None:
+    """No file that the manifest does not name, and nothing that is neither a file nor a folder."""
+    for folder, folders, names in os.walk(root):
+        for name in (*folders, *names):
+            file = Path(folder, name)
+            relative = file.relative_to(root).as_posix()
+            if file.is_symlink():
+                raise BundleError(f"{file} is a link; a bundle holds plain files")
+            if name in names and relative not in named | {MANIFEST}:
+                raise BundleError(
+                    f"{file} is not named in the manifest; take it away"
+                )
+
+
 def _read_checked(root: Path, entry: FileEntry) -> bytes:
     relative = PurePosixPath(entry.path)
     file = root / relative
-    if relative.is_absolute() or ".." in relative.parts or "\\" in entry.path:
+    plain = entry.path == relative.as_posix() and "\\" not in entry.path and "\0" not in entry.path
+    if relative.is_absolute() or ".." in relative.parts or not plain:
         raise BundleError(f"{root / MANIFEST} names a file outside its folder: {entry.path!r}")
+    if not 0 <= entry.bytes <= onnx_file.SIZE_LIMIT:
+        raise BundleError(
+            f"{root / MANIFEST}: {entry.path} of {entry.bytes:,} bytes; files of more than {onnx_file.SIZE_LIMIT:,} are "
+            "not loaded"
+        )
     if any(part.is_symlink() for part in [file, *file.parents][: len(relative.parts)]):
         raise BundleError(f"{file} is a link; a bundle holds plain files")
     try:
+        if not file.is_file():
+            raise BundleError(f"{file} is missing, or is no file")
         if file.stat().st_size != entry.bytes:
             raise BundleError(f"{file} has {file.stat().st_size:,} bytes where the manifest says {entry.bytes:,}")
         contents = file.read_bytes()

@@ -1,12 +1,15 @@
 """`vae-serve export`: a run to a bundle."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vae_serve.cli import talk
-from vae_serve.errors import UsageError
+from vae_serve.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from vae_serve.export.build import Export
 
 
 def export(
@@ -39,6 +42,10 @@ def export(
         ),
     ] = "blocks",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing: say whether the bundle that is there is what this run gives."),
+    ] = False,
     as_json: talk.AsJson = False,
     quiet: talk.Quiet = False,
 ) -> None:
@@ -66,6 +73,9 @@ def export(
         talk.say(f"the newest finished run is {found.path}")
     target = out or Path("exports", found.path.resolve().name)
     asked = build.Export(found, target, formats, opset, pixels, form, overwrite)
+    if check:
+        _check(asked, build.differences(asked), as_json, quiet)
+        return
     manifest = build.export(asked)
     largest = max(report["largest"] for report in manifest.parity["reports"])
     if not quiet:
@@ -80,6 +90,15 @@ def export(
                 "files": [entry.path for entry in manifest.files],
             }
         )
+
+
+def _check(asked: "Export", differences: list[str], as_json: bool, quiet: bool) -> None:
+    if as_json:
+        talk.emit({"run": asked.run.path, "bundle": asked.out, "same": not differences, "differences": differences})
+    if differences:
+        raise BundleError(f"{asked.out} is not what {asked.run.path} gives: {', '.join(differences)}")
+    if not quiet:
+        talk.say(f"{asked.out} is what {asked.run.path} gives")
 
 
 def _lay_out(bundle: Path | None, layout: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:

@@ -11,14 +11,40 @@ from vae_serve.cli import talk
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
     *,
+    against: Annotated[
+        Path | None, typer.Option(help="The run that it was exported from: compare everything with the trained model.")
+    ] = None,
     as_json: talk.AsJson = False,
     quiet: talk.Quiet = False,
 ) -> None:
-    """Checks a bundle: every file against its hash, the graphs against the manifest."""
+    """Checks a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
+
+    With --against RUN the comparison of the export is repeated, which needs the extra `train`.
+    """
     from vae_serve.batch import verify as batch
 
-    checked = batch.verify(bundle)
+    loaded, reports = batch.verify(bundle)
+    largest = max((report.largest for report in reports), default=0.0)
     if not quiet:
-        talk.say(f"{bundle} is what it says: {len(checked.manifest.files)} files")
+        ran = f", conformance vectors within {largest:.1e}" if reports else ""
+        talk.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
+    repeated = None
+    if against is not None:
+        from vae_serve.train import backend, runs
+
+        backend.start("verify --against")
+        from vae_serve.export import build
+
+        repeated = max(report["largest"] for report in build.compare(loaded, runs.load(against)))
+        if not quiet:
+            talk.say(f"{bundle} is what {against} gives: at most {repeated:.1e} from the trained model")
     if as_json:
-        talk.emit({"bundle": bundle, "files": [entry.path for entry in checked.manifest.files]})
+        talk.emit(
+            {
+                "bundle": bundle,
+                "files": [entry.path for entry in loaded.manifest.files],
+                "conformance": [report.to_json() for report in reports],
+                "against": against,
+                "largest_difference": repeated,
+            }
+        )

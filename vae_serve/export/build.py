@@ -1,24 +1,27 @@
 """A finished run becomes a bundle: convert, pass the gate, and only then take the name."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from vae_serve import __version__, bundle
-from vae_serve.bundle import Json, Manifest
-from vae_serve.errors import OutputError
+from vae_serve.bundle import Bundle, Json, Manifest
+from vae_serve.errors import BundleError, OutputError, ParityError
 from vae_serve.export import conformance, gate, litert
 from vae_serve.export.blocks import blocked
 from vae_serve.export.card import card
 from vae_serve.export.fold import folded
+from vae_serve.export.gate import Side
 from vae_serve.export.network import Network
-from vae_serve.export.onnx import OPSET, ir_version, to_onnx
+from vae_serve.export.onnx import OPSET, check_opset, ir_version, to_onnx
 from vae_serve.export.savedmodel import write_savedmodel
 from vae_serve.export.signature import decoder_spec, encoder_spec, serving_function
 from vae_serve.parity import TOLERANCE
@@ -30,6 +33,8 @@ DEFAULT_FORMATS = ("onnx", "savedmodel")  # LiteRT needs an extra of its own
 PIXELS = ("float32", "uint8")
 FORMS = ("blocks", "layers")
 LICENCE = "MIT"
+CARD = "README.md"
+CONVERTERS = ("onnx", "onnxruntime", "tf2onnx")  # whose versions the manifest tells beside those of the training
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ def export(asked: Export) -> Manifest:
         ParityError: a copy differs from the trained model.
         RunError, SourceError: the run or its test images cannot be read.
         MissingExtra: LiteRT was asked for and is not installed.
+        UsageError: an opset that cannot be had.
     """
+    check_opset(asked.opset)
     if "litert" in asked.formats:
         litert.require()
     make_room(asked.out, asked.overwrite)
@@ -65,6 +72,51 @@ def export(asked: Export) -> Manifest:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+def differences(asked: Export) -> list[str]:
+    """What is not the same in the bundle at `asked.out` and in a fresh export; empty when it is what the run gives.
+
+    The measured differences and the model card that tells them are left out: another CPU sums in another order.
+
+    Raises:
+        BundleError: the bundle cannot be loaded. Others as `export`.
+    """
+    found = bundle.load(asked.out).manifest
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = _write(asked, Path(folder))
+    stable = [{**asdict(manifest), "files": None, "parity": None} for manifest in (found, fresh)]
+    names = [f"{bundle.MANIFEST}: {name}" for name, value in stable[0].items() if value != stable[1][name]]
+    entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (found, fresh)]
+    paths = sorted({*entries[0], *entries[1]})
+    return names + [path for path in paths if entries[0].get(path) != entries[1].get(path)]
+
+
+def compare(loaded: Bundle, run: Run) -> list[Json]:
+    """The gate once more: every graph of a bundle against the run that it is said to come from.
+
+    Raises:
+        ParityError: it came from another run, or differs.
+        BundleError: there is nothing in it that can be run.
+    """
+    manifest = loaded.manifest
+    encoder, decoder = run.encoder(), run.decoder()
+    if weights_sha256(encoder, decoder) != manifest.weights_sha256:
+        raise ParityError(
+            f"{loaded.path} was exported from other weights ({manifest.weights_sha256[:12]}) than those of {run.path} "
+            f"({weights_sha256(encoder, decoder)[:12]})"
+        )
+    pixels = manifest.encoder.inputs[0].dtype if manifest.encoder else "float32"
+    reports: list[Json] = []
+    for side, contents in zip(_sides(run, encoder, decoder, pixels), (loaded.encoder, loaded.decoder), strict=True):
+        if contents is not None:
+            reports += gate.check_onnx(side, contents)
+        saved = loaded.path / "saved_model" / side.name / "1"
+        if any(entry.path.startswith(f"saved_model/{side.name}/") for entry in manifest.files):
+            reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(saved), side.spec))
+    if not reports:
+        raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")
+    return reports
 
 
 def make_room(out: Path, overwrite: bool) -> None:
@@ -87,6 +139,9 @@ def _rename(aside: Path, out: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     aside.chmod(0o777 & ~mask)  # mkdtemp keeps others out
+    for folder, _, names in os.walk(aside):
+        for path in (*(Path(folder, name) for name in names), Path(folder)):
+            _sync(path)
     if out.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         out.rename(old / "replaced")
@@ -94,19 +149,34 @@ def _rename(aside: Path, out: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         aside.rename(out)
+    _sync(out.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Side, Side]:
+    config: Json = run.record["config"]
+    height, width, channels = config["image_shape"]
+    shape, latent_dim = (height, width, channels), config["latent_dim"]
+    test_images = data.load(config["data"]).test_images
+    inputs = gate.encoder_side(encoder, encoder_spec(shape, latent_dim, pixels), test_images)
+    return inputs, gate.decoder_side(decoder, decoder_spec(shape, latent_dim, pixels), inputs.expected[0])
 
 
 def _write(asked: Export, folder: Path) -> Manifest:
     run = asked.run
-    config: Json = run.record["config"]
-    shape: tuple[int, int, int] = tuple(config["image_shape"])
     encoder, decoder = run.encoder(), run.decoder()
-    test_images = data.load(config["data"], config["image_size"]).test_images
-
-    inputs = gate.encoder_side(encoder, encoder_spec(shape, config["latent_dim"], asked.pixels), test_images)
-    outputs = gate.decoder_side(decoder, decoder_spec(shape, config["latent_dim"], asked.pixels), inputs.expected[0])
+    sides = _sides(run, encoder, decoder, asked.pixels)
+    draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
+    metadata = _metadata(draft, sides)
     reports: list[Json] = []
-    for side, model in ((inputs, encoder), (outputs, decoder)):
+    for side, model in zip(sides, (encoder, decoder), strict=True):
         network = deployed(model, asked.form)
         reports += gate.check(side, "Keras, folded", gate.run_function(serving_function(network, side.spec), side.spec))
         if "savedmodel" in asked.formats:
@@ -114,43 +184,68 @@ def _write(asked: Export, folder: Path) -> Manifest:
             write_savedmodel(network, side.spec, path)
             reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(path / "1"), side.spec))
         if "onnx" in asked.formats:
-            contents = to_onnx(network, side.spec, asked.opset, {})
+            contents = to_onnx(network, side.spec, asked.opset, metadata)
             (folder / side.spec.file).write_bytes(contents)
             reports += gate.check_onnx(side, contents)
         if "litert" in asked.formats:
             contents = litert.to_litert(network, side.spec)
             (folder / litert.file_of(side.spec)).write_bytes(contents)
             reports += gate.check(side, "LiteRT", litert.run_litert(contents, side.spec))
+    conformance.write(folder / "conformance", sides)
+    told = replace(draft, parity={"tolerance": TOLERANCE, "measure": gate.MEASURE, "reports": reports})
+    (folder / CARD).write_text(card(told), encoding="utf-8")
+    manifest = bundle.with_files(told, folder)
+    (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
 
-    conformance.write(folder / "conformance", (inputs, outputs))
 
+def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest:
+    """All that is known before the gate has measured."""
+    record = asked.run.record
+    config: Json = record["config"]
     with_onnx = "onnx" in asked.formats
-    draft = Manifest(
+    converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
+    return Manifest(
         schema_version=bundle.SCHEMA_VERSION,
-        name=run.record["name"],
+        name=record["name"],
         arch=config["arch"],
         latent_dim=config["latent_dim"],
-        image_shape=shape,
-        pixels=run.record["pixels"],
-        encoder=inputs.spec if with_onnx else None,
-        decoder=outputs.spec if with_onnx else None,
+        image_shape=config["image_shape"],
+        pixels=record["pixels"],
+        encoder=sides[0].spec if with_onnx else None,
+        decoder=sides[1].spec if with_onnx else None,
         opset=asked.opset if with_onnx else None,
         ir_version=ir_version(asked.opset) if with_onnx else None,
-        parameters=run.record["parameters"],
-        weights_sha256=weights_sha256(encoder, decoder),
-        data=run.record["data"],
-        training={"command": run.record["command"], **config},
-        metrics=run.record["metrics"]["test"],
-        parity={"tolerance": TOLERANCE, "reports": reports},
-        versions={"vae-serve": __version__, **run.record["versions"]},
+        parameters=record["parameters"],
+        weights_sha256=weights,
+        data=record["data"],
+        training={"command": record["command"], **config},
+        metrics=record["metrics"]["test"],
+        parity={},
+        versions={"vae-serve": __version__, **record["versions"], **converters},
         licence=LICENCE,
         files=(),
         form=asked.form,
     )
-    (folder / "README.md").write_text(card(draft), encoding="utf-8")
-    manifest = bundle.with_files(draft, folder)
-    (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    return manifest
+
+
+def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
+    """What a lone ONNX file says of itself. The parity is told as the bound it passed, not as what one CPU measured."""
+    facts = {
+        "model": manifest.name,
+        "model_version": manifest.weights_sha256[:12],
+        "arch": manifest.arch,
+        "latent_dim": str(manifest.latent_dim),
+        "image_shape": json.dumps(list(manifest.image_shape)),
+        "pixels": json.dumps(manifest.pixels),
+        "weights_sha256": manifest.weights_sha256,
+        "licence": manifest.licence,
+        "data": f"{manifest.data['name']} ({manifest.data['licence']})",
+        "test_figures": json.dumps(manifest.metrics),
+        "parity": f"{gate.MEASURE} <= {TOLERANCE:g} against the trained Keras model, on "
+        + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
+    }
+    return {f"vae_serve.{name}": value for name, value in facts.items()}
 
 
 def deployed(model: keras.Model, form: str) -> Network:

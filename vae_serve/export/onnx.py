@@ -9,6 +9,7 @@ import onnx
 import tf2onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
+from vae_serve import __version__, onnx_file
 from vae_serve.bundle import GraphSpec, TensorSpec
 from vae_serve.errors import UsageError
 from vae_serve.export.network import Network
@@ -30,15 +31,23 @@ def to_onnx(network: Network, spec: GraphSpec, opset: int, metadata: dict[str, s
 
     Raises:
         UsageError: an opset that cannot be had.
+        BundleError: the graph needs what no bundle may have, such as a random operator; names it.
     """
-    if not OPSET <= opset <= NEWEST_OPSET:
-        raise UsageError(f"--opset {opset}: this onnx converts to opset {OPSET} to {NEWEST_OPSET}")
+    check_opset(opset)
     converted = _convert(network, spec)
     if opset != OPSET:
         converted = version_converter.convert_version(converted, opset)
     finished = _canonical(converted, spec, opset, metadata)
     onnx.checker.check_model(finished, full_check=True)
-    return bytes(finished.SerializeToString(deterministic=True))
+    contents = bytes(finished.SerializeToString(deterministic=True))
+    onnx_file.read(contents, spec.file)  # by the same rules as when it is loaded
+    return contents
+
+
+def check_opset(opset: int) -> None:
+    """Raises UsageError for an opset that cannot be had."""
+    if not OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(f"--opset {opset}: with onnx {onnx.__version__} it is {OPSET} to {NEWEST_OPSET}")
 
 
 def ir_version(opset: int) -> int:
@@ -91,6 +100,7 @@ def _canonical(model: ModelProto, spec: GraphSpec, opset: int, metadata: dict[st
         ),
         opset_imports=[helper.make_opsetid("", opset)],
         producer_name=PRODUCER,
+        producer_version=__version__,
     )
     finished.ir_version = ir_version(opset)
     helper.set_model_props(finished, metadata)

@@ -14,3 +14,4 @@ def write_savedmodel(network: Network, spec: GraphSpec, folder: Path) -> None:
     module = tf.Module()
     module.serving_default = serving_function(network, spec)
     tf.saved_model.save(module, str(folder / "1"), signatures=module.serving_default)
+    (folder / "1" / "fingerprint.pb").unlink(missing_ok=True)  # optional, and another one in every export

@@ -35,7 +35,7 @@ def lay_out(source: Path, layout: str, out: Path, overwrite: bool = False) -> No
     if layout not in LAYOUTS:
         raise UsageError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     _make_room(out, overwrite)
-    loaded = verify(source)
+    loaded, _ = verify(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
