@@ -14,6 +14,7 @@ the manifest does not name, no link, no path that leads out of the folder, no fi
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
@@ -230,9 +231,15 @@ def _refuse_strangers(root: Path, named: set[str]) -> None:
             if file.is_symlink():
                 raise BundleError(f"{file} is a link; a bundle holds plain files")
             if name in names and relative not in named | {MANIFEST}:
-                raise BundleError(
-                    f"{file} is not named in the manifest; take it away"
-                )
+                raise BundleError(f"{file} is not named in the manifest; take it away")
+
+
+_KINDS_OF_FILES = re.compile(
+    r"README\.md"
+    r"|(encoder|decoder)\.(onnx|tflite)"
+    r"|saved_model/(encoder|decoder)/1/(saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-00000-of-00001))"
+    r"|conformance/[\w./-]+\.(json|npy|pb)"
+)
 
 
 def _read_checked(root: Path, entry: FileEntry) -> bytes:
@@ -241,9 +248,11 @@ def _read_checked(root: Path, entry: FileEntry) -> bytes:
     plain = entry.path == relative.as_posix() and "\\" not in entry.path and "\0" not in entry.path
     if relative.is_absolute() or ".." in relative.parts or not plain:
         raise BundleError(f"{root / MANIFEST} names a file outside its folder: {entry.path!r}")
+    if not _KINDS_OF_FILES.fullmatch(entry.path):
+        raise BundleError(f"{file} is a kind of file that no bundle has")
     if not 0 <= entry.bytes <= onnx_file.SIZE_LIMIT:
         raise BundleError(
-            f"{root / MANIFEST}: {entry.path} of {entry.bytes:,} bytes; files of more than {onnx_file.SIZE_LIMIT:,} are "
+            f"{root / MANIFEST}: {entry.path} of {entry.bytes:,} bytes; more than {onnx_file.SIZE_LIMIT:,} are "
             "not loaded"
         )
     if any(part.is_symlink() for part in [file, *file.parents][: len(relative.parts)]):

@@ -203,6 +203,7 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     """All that is known before the gate has measured."""
     record = asked.run.record
     config: Json = record["config"]
+    height, width, channels = config["image_shape"]
     with_onnx = "onnx" in asked.formats
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
@@ -210,7 +211,7 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
         name=record["name"],
         arch=config["arch"],
         latent_dim=config["latent_dim"],
-        image_shape=config["image_shape"],
+        image_shape=(height, width, channels),
         pixels=record["pixels"],
         encoder=sides[0].spec if with_onnx else None,
         decoder=sides[1].spec if with_onnx else None,

@@ -34,14 +34,19 @@ def to_onnx(network: Network, spec: GraphSpec, opset: int, metadata: dict[str, s
         BundleError: the graph needs what no bundle may have, such as a random operator; names it.
     """
     check_opset(opset)
+    contents = bytes(convert(network, spec, opset, metadata).SerializeToString(deterministic=True))
+    onnx_file.read(contents, spec.file)  # by the same rules as when it is loaded
+    return contents
+
+
+def convert(network: Network, spec: GraphSpec, opset: int, metadata: dict[str, str]) -> ModelProto:
+    """The checked ONNX model, before it is held against the rules for a bundle's files."""
     converted = _convert(network, spec)
     if opset != OPSET:
         converted = version_converter.convert_version(converted, opset)
     finished = _canonical(converted, spec, opset, metadata)
     onnx.checker.check_model(finished, full_check=True)
-    contents = bytes(finished.SerializeToString(deterministic=True))
-    onnx_file.read(contents, spec.file)  # by the same rules as when it is loaded
-    return contents
+    return finished
 
 
 def check_opset(opset: int) -> None:

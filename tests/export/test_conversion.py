@@ -1,0 +1,141 @@
+"""One conversion path for every architecture, shape, form and opset: names, order, a free batch axis, exact folding."""
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.export.conftest import make
+from vae_serve import onnx_file, parity
+from vae_serve.errors import UsageError
+from vae_serve.export import gate
+from vae_serve.export.build import deployed
+from vae_serve.export.network import Layer, Scale
+from vae_serve.export.onnx import NEWEST_OPSET, OPSET, to_onnx
+from vae_serve.export.signature import decoder_spec, encoder_spec
+from vae_serve.images import pixels
+
+FULL = gate.LEVELS["full optimisation"]
+
+SIZES = [
+    ("conv", (28, 28, 1), 2),
+    ("conv", (20, 33, 3), 1),  # colour, not square, an odd side that is cropped
+    ("conv", (5, 3, 2), 16),
+    ("mlp", (6, 9, 3), 64),
+    pytest.param("wide", (12, 8, 3), 2, marks=pytest.mark.slow),
+    pytest.param("dcgan", (28, 28, 1), 2, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("arch", "shape", "latent_dim"), SIZES)
+@pytest.mark.parametrize("form", ["layers", "blocks"])
+def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
+    model = make(arch, shape, latent_dim, rows=12)
+    given_ = (
+        (model.encoder, encoder_spec(shape, latent_dim, "float32"), pixels.to_model(model.images)),
+        (model.decoder, decoder_spec(shape, latent_dim, "float32"), model.codes),
+    )
+    for trained, spec, rows in given_:
+        network = deployed(trained, form)
+        assert not any(isinstance(step, Layer) for step in network.steps)  # all of it was understood
+        contents = to_onnx(network, spec, OPSET, {"key": "value"})
+        outputs = gate.run_onnx(contents, spec, FULL)(rows)
+        for expected, found in zip(gate.run_keras(trained)(rows), outputs, strict=True):
+            assert parity.difference(expected, found).max() <= 1e-5
+        file = onnx_file.read(contents, spec.file)
+        assert [(v.name, v.dtype, v.shape) for v in file.inputs] == [(t.name, t.dtype, t.shape) for t in spec.inputs]
+        assert [(v.name, v.dtype, v.shape) for v in file.outputs] == [(t.name, t.dtype, t.shape) for t in spec.outputs]
+        assert (file.opset, file.ir_version, file.metadata) == (13, 7, {"key": "value"})
+
+
+def test_no_batchnorm_is_left_but_what_cannot_fold(small):
+    """The decoder's first one has a scale for each of 784 places: what stays of it are signs and a shift."""
+    for form in ("layers", "blocks"):
+        assert not any(isinstance(step, Scale) for step in deployed(small.encoder, form).steps)
+        scales = [step for step in deployed(small.decoder, form).steps if isinstance(step, Scale)]
+        assert {float(value) for step in scales for value in np.abs(step.scale)} == {1.0}
+
+
+def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
+    import keras
+
+    z = keras.Input((3,), name="z")
+    x = keras.layers.Dense(12, activation="tanh")(z)
+    x = keras.layers.Add()([x, keras.layers.Dense(12, activation="elu")(z)])
+    x = keras.layers.Reshape((2, 2, 3), name="image")(keras.layers.Activation("sigmoid")(x))
+    model = keras.Model(z, x)
+    spec = decoder_spec((2, 2, 3), 3, "float32")
+    rows = np.random.default_rng(0).standard_normal((9, 3), np.float32)
+    (found,) = gate.run_onnx(_without_rules(deployed(model, "blocks"), spec), spec, FULL)(rows)
+    assert parity.difference(model(rows).numpy(), found).max() <= 1e-5
+
+
+def _without_rules(network, spec) -> bytes:
+    from vae_serve.export.onnx import convert
+
+    return convert(network, spec, OPSET, {}).SerializeToString()
+
+
+@pytest.mark.parametrize("opset", [13, 14, 17, 18, 21, NEWEST_OPSET])
+def test_every_opset_gives_the_same_numbers(small, opset):
+    spec = decoder_spec((28, 28, 1), 2, "float32")
+    contents = to_onnx(deployed(small.decoder, "blocks"), spec, opset, {})
+    model = onnx.load_from_string(contents)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    (expected,) = gate.run_keras(small.decoder)(small.codes[:7])
+    outputs = onnx.reference.ReferenceEvaluator(model).run(["image"], {"z": small.codes[:7]})
+    assert parity.difference(expected, outputs[0]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("opset", [0, 12, NEWEST_OPSET + 1])
+def test_an_opset_that_cannot_be_had_is_refused(small, opset):
+    with pytest.raises(UsageError, match=f"--opset {opset}"):
+        to_onnx(deployed(small.decoder, "layers"), decoder_spec((28, 28, 1), 2, "float32"), opset, {})
+
+
+@pytest.fixture(scope="module")
+def runs(small) -> dict:
+    """For each network: the trained model and its export, as functions."""
+    specs = {"encoder": encoder_spec((28, 28, 1), 2, "float32"), "decoder": decoder_spec((28, 28, 1), 2, "float32")}
+    models = {"encoder": small.encoder, "decoder": small.decoder}
+    return {
+        name: (
+            gate.run_keras(models[name]),
+            gate.run_onnx(to_onnx(deployed(models[name], "blocks"), spec, OPSET, {}), spec, FULL),
+        )
+        for name, spec in specs.items()
+    }
+
+
+def rows_of(network: str, count: int, seed: int, low: float, high: float) -> np.ndarray:
+    stream = np.random.default_rng(seed)
+    if network == "decoder":
+        return stream.uniform(-10, 10, (count, 2)).astype(np.float32)
+    return stream.uniform(min(low, high), max(low, high), (count, 28, 28, 1)).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    network=st.sampled_from(["encoder", "decoder"]),
+    count=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    low=st.floats(0, 1, width=32),
+    high=st.floats(0, 1, width=32),
+    cut=st.integers(0, 40),
+)
+def test_any_pixels_in_any_batch(runs, network, count, seed, low, high, cut):
+    """As the trained model; a row's result is its own, whatever stands beside it and in which order."""
+    trained, exported = runs[network]
+    rows = rows_of(network, count, seed, low, high)
+    whole = exported(rows)
+    for expected, found in zip(trained(rows), whole, strict=True):
+        assert parity.difference(expected, found).max() <= 1e-5
+    order = np.random.default_rng(seed).permutation(count)
+    for expected, found in zip(whole, exported(rows[order]), strict=True):
+        assert parity.difference(expected[order], found).max() <= 1e-6  # the runtime may sum a smaller rest otherwise
+    if 0 < cut < count:
+        parts = zip(exported(rows[:cut]), exported(rows[cut:]), strict=True)
+        for expected, found in zip(whole, map(np.concatenate, parts), strict=True):
+            assert parity.difference(expected, found).max() <= 1e-6

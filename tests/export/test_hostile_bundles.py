@@ -1,0 +1,275 @@
+"""A bundle from a stranger is refused with a sentence that names file and reason; nothing of it is run or allocated."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from vae_serve import bundle
+from vae_serve.batch.verify import verify
+from vae_serve.errors import BundleError
+
+
+def refused(folder: Path, *words: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        verify(folder)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def manifest_with(folder: Path, change) -> None:
+    file = folder / bundle.MANIFEST
+    fields = json.loads(file.read_text())
+    change(fields)
+    file.write_text(json.dumps(fields))
+
+
+def decoder_with(folder: Path, change) -> None:
+    model = onnx.load(folder / "decoder.onnx")
+    change(model)
+    (folder / "decoder.onnx").write_bytes(model.SerializeToString())
+
+
+def test_a_sound_bundle_passes(stranger):
+    loaded, reports = verify(stranger)
+    assert {report.tensor for report in reports} == {"z_mean", "z_log_var", "image"}
+    assert loaded.encoder == (stranger / "encoder.onnx").read_bytes()
+
+
+def test_a_changed_byte(stranger):
+    contents = bytearray((stranger / "decoder.onnx").read_bytes())
+    contents[-100] ^= 1
+    (stranger / "decoder.onnx").write_bytes(contents)
+    refused(stranger, "decoder.onnx", "SHA-256")
+
+
+def test_a_missing_file(stranger):
+    (stranger / "encoder.onnx").unlink()
+    refused(stranger, "encoder.onnx", "missing")
+
+
+def test_a_file_cut_short(stranger):
+    contents = (stranger / "encoder.onnx").read_bytes()
+    (stranger / "encoder.onnx").write_bytes(contents[:-1])
+    refused(stranger, "encoder.onnx", "bytes where the manifest says")
+
+
+def test_a_file_cut_short_and_signed_again(stranger, signed):
+    contents = (stranger / "encoder.onnx").read_bytes()
+    (stranger / "encoder.onnx").write_bytes(contents[: len(contents) // 2])
+    refused(signed(stranger), "encoder.onnx", "cut short")
+
+
+def test_a_file_that_the_manifest_does_not_name(stranger):
+    (stranger / "conformance" / "extra.npy").write_bytes(b"")
+    refused(stranger, "extra.npy", "not named")
+
+
+def test_a_kind_of_file_that_no_bundle_has(stranger, signed):
+    (stranger / "encoder.h5").write_bytes(b"\x89HDF\r\n")
+    refused(signed(stranger), "encoder.h5", "kind of file")
+
+
+def test_a_link_out_of_the_folder(stranger, tmp_path):
+    contents = (stranger / "encoder.onnx").read_bytes()
+    (tmp_path / "outside.onnx").write_bytes(contents)
+    (stranger / "encoder.onnx").unlink()
+    (stranger / "encoder.onnx").symlink_to(tmp_path / "outside.onnx")
+    refused(stranger, "encoder.onnx", "link")
+
+
+def test_a_linked_folder(stranger, tmp_path):
+    (stranger / "conformance").rename(tmp_path / "conformance")
+    (stranger / "conformance").symlink_to(tmp_path / "conformance")
+    refused(stranger, "conformance", "link")
+
+
+def test_a_pipe_in_place_of_a_file(stranger):
+    (stranger / "README.md").unlink()
+    os.mkfifo(stranger / "README.md")
+    refused(stranger, "README.md", "no file")
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.onnx", "/etc/passwd", "conformance/../../secret", "a\\..\\b", "./README.md"]
+)
+def test_a_path_that_leads_out_of_the_folder(stranger, path):
+    manifest_with(stranger, lambda fields: fields["files"][0].update(path=path))
+    (stranger.parent / "secret.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"outside its folder|not named"):
+        verify(stranger)
+
+
+def test_a_manifest_of_a_gigabyte(stranger):
+    with (stranger / bundle.MANIFEST).open("r+b") as opened:
+        opened.truncate(1 << 30)  # sparse: it takes no room on the disk
+    refused(stranger, bundle.MANIFEST, "larger than")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version(stranger, version):
+    manifest_with(stranger, lambda fields: fields.update(schema_version=version))
+    refused(stranger, bundle.MANIFEST, "schema version", repr(version))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.pop("files"),
+        lambda fields: fields.update(surprise=1),
+        lambda fields: fields.update(latent_dim="2"),
+        lambda fields: fields.update(image_shape=[28, 28]),
+        lambda fields: fields.update(image_shape=[28, 28, -1]),
+        lambda fields: fields["files"].append(fields["files"][0]),
+        lambda fields: fields["files"][0].update(bytes="many"),
+        lambda fields: fields["encoder"].pop("file"),
+    ],
+)
+def test_a_manifest_that_is_not_of_the_schema(stranger, change):
+    manifest_with(stranger, change)
+    refused(stranger, bundle.MANIFEST, "not a valid manifest")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])
+def test_a_manifest_that_is_no_json_object(stranger, text):
+    (stranger / bundle.MANIFEST).write_text(text)
+    refused(stranger, bundle.MANIFEST)
+
+
+def test_a_file_said_to_be_of_a_hundred_gigabytes(stranger):
+    manifest_with(stranger, lambda fields: fields["files"][0].update(bytes=100 << 30))
+    refused(stranger, "more than", "not loaded")
+
+
+def test_external_data(stranger, signed):
+    def change(model):
+        weights = model.graph.initializer[0]
+        weights.ClearField("raw_data")
+        weights.data_location = TensorProto.EXTERNAL
+        weights.external_data.add(key="location", value="../../etc/passwd")
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "external data")
+
+
+def test_a_tensor_that_declares_a_hundred_gigabytes(stranger, signed):
+    def change(model):
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend([25 << 10, 1 << 20])
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "declares 107,374,182,400 bytes")
+
+
+def test_an_operator_of_another_domain(stranger, signed):
+    def change(model):
+        model.graph.node[0].domain = "com.stranger"
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "com.stranger")
+
+
+def test_an_import_of_another_domain(stranger, signed):
+    decoder_with(stranger, lambda model: model.opset_import.append(helper.make_opsetid("com.stranger", 1)))
+    refused(signed(stranger), "decoder.onnx", "com.stranger")
+
+
+@pytest.mark.parametrize("operator", ["RandomNormalLike", "Loop", "If", "ConstantOfShape", "Expand", "Tile", "Range"])
+def test_an_operator_that_exports_are_not_made_of(stranger, signed, operator):
+    def change(model):
+        model.graph.node[-1].op_type = operator
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", operator)
+
+
+def test_a_graph_within_the_graph(stranger, signed):
+    def change(model):
+        model.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "g", [], [])))
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "field 6")
+
+
+def test_a_function_of_its_own(stranger, signed):
+    def change(model):
+        model.functions.append(helper.make_function("d", "Relu", ["x"], ["y"], [], [helper.make_opsetid("", 13)]))
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "field 25")
+
+
+def test_small_weights_that_would_make_a_huge_product(stranger, signed):
+    """Two vectors of 64 KiB and 1 MiB, added across each other, are 17 GB."""
+
+    def change(model):
+        tall, wide = np.zeros((1 << 14, 1), np.float32), np.zeros((1, 1 << 18), np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(tall, "tall"))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(wide, "wide"))
+        model.graph.node.insert(0, helper.make_node("Add", ["tall", "wide"], ["vast"]))
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "vast", "4,294,967,296")
+
+
+def test_pads_without_end(stranger, signed):
+    def change(model):
+        (node, *_) = [node for node in model.graph.node if node.op_type == "Conv"]
+        (pads,) = [attribute for attribute in node.attribute if attribute.name == "pads"]
+        pads.ints[:] = [1 << 20] * 4
+
+    decoder_with(stranger, change)
+    refused(signed(stranger), "decoder.onnx", "Conv", "window")
+
+
+@pytest.mark.parametrize("name", ["image", "other"])
+def test_an_output_other_than_the_manifest_says(stranger, signed, name):
+    def change(model):
+        model.graph.output[0].name = name
+        model.graph.node[-1].output[0] = name
+
+    decoder_with(stranger, change)
+    folder = signed(stranger)
+    if name == "image":
+        verify(folder)
+    else:
+        refused(folder, "decoder.onnx", "other")
+
+
+def test_an_opset_other_than_the_manifest_says(stranger):
+    manifest_with(stranger, lambda fields: fields.update(opset=17))
+    refused(stranger, "opset 13", "17")
+
+
+def test_a_pickle_in_an_npy(stranger, signed, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    np.save(stranger / "conformance/encoder/z_mean.npy", np.array([Bomb()]), allow_pickle=True)
+    refused(signed(stranger), "z_mean.npy", "pickle")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_an_npy_that_is_a_bare_pickle(stranger, signed):
+    (stranger / "conformance/encoder/z_mean.npy").write_bytes(pickle.dumps([1, 2, 3]))
+    refused(signed(stranger), "z_mean.npy", "no .npy file")
+
+
+def test_an_npy_that_declares_a_hundred_gigabytes(stranger, signed):
+    file = stranger / "conformance/encoder/z_mean.npy"
+    contents = file.read_bytes()
+    assert b"(14, 2)" in contents
+    file.write_bytes(contents.replace(b"(14, 2), }" + b" " * 12, b"(13421772800, 2), }" + b" " * 3))
+    refused(signed(stranger), "z_mean.npy", "declares", "13421772800")
+
+
+def test_the_command_refuses_in_one_sentence(stranger, vae_serve, tmp_path):
+    (stranger / "encoder.onnx").write_bytes(b"")
+    done = vae_serve("verify", stranger, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "encoder.onnx" in done.stderr
