@@ -80,7 +80,8 @@ def load(path: Path) -> Run:
 
 def every(folder: Path = RUNS) -> list[Run]:
     """The runs under a folder, the one that changed last at the end."""
-    files = sorted(folder.glob(f"*/{RECORD}"), key=lambda file: file.stat().st_mtime_ns)
+    # a hidden folder is a run that was killed before it appeared under its name
+    files = sorted(folder.glob(f"[!.]*/{RECORD}"), key=lambda file: file.stat().st_mtime_ns)
     return [load(file.parent) for file in files]
 
 
