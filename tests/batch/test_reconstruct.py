@@ -95,6 +95,15 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_when_it_is_a_result(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "pictures"]
 
 
+def test_a_folder_with_the_name_of_the_unfinished_result_is_not_cleared(vae_serve, bundle, pictures, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.tex").write_text("years of work")
+    done = vae_serve("reconstruct", "pictures", "--model", bundle, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "out.partial" in done.stderr
+    assert (tmp_path / "out.partial" / "thesis.tex").read_text() == "years of work"
+
+
 def test_a_source_without_pictures_leaves_nothing_behind(vae_serve, bundle, tmp_path):
     (tmp_path / "empty").mkdir()
     done = vae_serve("reconstruct", "empty", "--model", bundle, cwd=tmp_path)

@@ -97,8 +97,8 @@ def reconstruct(
     """
     if isinstance(source, Arrays) and source.shape != rule.shape:
         raise SourceError(f"{source.where} holds pictures of shape {source.shape}; the model takes {rule.shape}")
-    _refuse(out, overwrite)
     aside = out.with_name(f"{out.name}.partial")
+    _refuse(out, aside, overwrite)
     sums = Sums()
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -122,13 +122,16 @@ def reconstruct(
     )
 
 
-def _refuse(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not overwrite:
+def _refuse(out: Path, aside: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
         raise OutputError(f"{out} exists; choose another --out, or replace it with --overwrite")
-    if not out.is_dir() or any(file.name != TABLE and not file.match("sheet-*.png") for file in out.iterdir()):
-        raise OutputError(f"{out} is no result of reconstruct and is not overwritten; choose another --out")
+    for folder in (out, aside):  # both are cleared
+        if folder.exists() and not _is_result(folder):
+            raise OutputError(f"{folder} is no result of reconstruct and is not overwritten; choose another --out")
+
+
+def _is_result(folder: Path) -> bool:
+    return folder.is_dir() and all(file.name == TABLE or file.match("sheet-*.png") for file in folder.iterdir())
 
 
 def per_row(rule: PixelRule) -> int:
