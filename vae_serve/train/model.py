@@ -13,6 +13,8 @@ from keras import ops
 
 Floats = npt.NDArray[np.float32]
 
+LOG_VAR_BEND = 4.0  # trained posteriors stay below 0, the prior's
+
 
 @keras.saving.register_keras_serializable("vae_serve")
 class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships no types
@@ -45,7 +47,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         self.kl = keras.metrics.Mean("kl")
 
     def call(self, image: Any, training: bool = False) -> dict[str, Any]:
-        """Image (n, H, W, C), 0..1, to z_mean and z_log_var (n, d) and logits (draws, n, H, W, C)."""
+        """Image (n, H, W, C), 0..1, to z_mean, z_log_var, variance (n, d) and logits (draws, n, H, W, C)."""
         moving = training and self.batch_statistics
         z_mean, z_log_var = self.encoder(image, training=moving)
         # Training goes on drawing; evaluation takes the same draws each time, so that two epochs can be compared.
@@ -55,11 +57,16 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
                 for number in range(self.draws)
             ]
         )
-        z = z_mean + ops.exp(0.5 * z_log_var) * noise  # (draws, n, d)
+        # One image whose z_log_var runs away would overflow the loss of all. No posterior that is wider than the prior
+        # makes sense, so beyond e^4 times its variance training goes on along the tangent; below, not a bit changes.
+        bounded = ops.minimum(z_log_var, LOG_VAR_BEND) if training else z_log_var
+        variance = ops.exp(bounded) * (1 + (z_log_var - bounded))
+        z = z_mean + ops.exp(0.5 * bounded) * noise  # (draws, n, d)
         logits = self.logits(ops.reshape(z, (-1, z.shape[-1])), training=moving)
         return {
             "z_mean": z_mean,
             "z_log_var": z_log_var,
+            "variance": variance,
             "logits": ops.reshape(logits, (self.draws, -1, *logits.shape[1:])),
         }
 
@@ -70,7 +77,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         per_pixel = ops.maximum(logits, 0) - logits * image + ops.log1p(ops.exp(-ops.abs(logits)))
         reconstruction = ops.mean(ops.sum(per_pixel, axis=(2, 3, 4)), axis=0)
         z_mean, z_log_var = y_pred["z_mean"], y_pred["z_log_var"]
-        kl = 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=1)
+        kl = 0.5 * ops.sum(ops.square(z_mean) + y_pred["variance"] - 1 - z_log_var, axis=1)
         return reconstruction, kl
 
     def compute_loss(
