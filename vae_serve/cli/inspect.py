@@ -1,4 +1,4 @@
-"""`vae-serve inspect`: what a bundle is."""
+"""`vae-serve inspect`: what a bundle, or a lone ONNX file, is."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,28 +7,75 @@ from typing import Annotated, Any
 import typer
 
 from vae_serve import bundle as bundles
+from vae_serve import onnx_file
 from vae_serve.cli import talk
+from vae_serve.errors import BundleError
 
 
 def inspect(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="The bundle's folder. [default: the newest in exports/, else the packaged one]"),
+        typer.Argument(
+            help="A bundle's folder, or an .onnx file. [default: the newest in exports/, else the packaged]"
+        ),
     ] = None,
     *,
     as_json: talk.AsJson = False,
 ) -> None:
-    """What a person wants to know of a bundle: its manifest, without the list of files."""
+    """What a person wants to know of a model: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
-    manifest = bundles.load(path).manifest
+    facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
     if as_json:
-        talk.emit({"bundle": path, **asdict(manifest)})
+        talk.emit({"path": path, **facts})
         return
-    facts = {name: value for name, value in asdict(manifest).items() if name not in ("files", "parity")}
     print(path)
     for name, value in _flat(facts):
-        print(f"  {name:<32} {value}")
-    print(f"  {'bytes':<32} {sum(entry.bytes for entry in manifest.files):,}")
+        print(f"  {name:<34} {value}")
+
+
+def _of_bundle(path: Path) -> dict[str, Any]:
+    loaded = bundles.load(path)
+    facts = asdict(loaded.manifest)
+    reports = facts.pop("parity").get("reports", [])
+    worst = max(reports, key=lambda report: report["largest"], default=None)
+    graphs = {}
+    for side, contents in (("encoder", loaded.encoder), ("decoder", loaded.decoder)):
+        if contents is not None:
+            read = onnx_file.read(contents, side)
+            graphs[side] = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
+    return {
+        **{name: value for name, value in facts.items() if name not in ("encoder", "decoder", "files")},
+        **graphs,
+        "largest_difference": worst
+        and {name: worst[name] for name in ("largest", "network", "copy", "tensor", "rows")},
+        "files": len(loaded.manifest.files),
+        "bytes": sum(entry.bytes for entry in loaded.manifest.files),
+    }
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    read = onnx_file.read(contents, str(path))
+    return {
+        **{name.removeprefix("vae_serve."): value for name, value in read.metadata.items()},
+        "producer": read.producer,
+        "opset": read.opset,
+        "ir_version": read.ir_version,
+        **_tensors(read),
+        "operators": read.operators,
+        "stored_numbers": read.parameters,
+        "bytes": len(contents),
+    }
+
+
+def _tensors(read: onnx_file.OnnxFile) -> dict[str, dict[str, str]]:
+    return {
+        side: {value.name: f"{value.dtype} {' x '.join(map(str, value.shape))}" for value in values}
+        for side, values in (("inputs", read.inputs), ("outputs", read.outputs))
+    }
 
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
