@@ -1,6 +1,6 @@
 """The bytes of one picture file to the model's pixels, by a `PixelRule`. Training and serving use the same.
 
-Plain files go the quick way where its packages are installed; the pixels are the same either way.
+Plain files go the quick way; the pixels are the same either way.
 """
 
 import importlib
@@ -18,7 +18,7 @@ class Decoder:
     def __init__(self, rule: PixelRule) -> None:
         self.rule = rule
         self._header = fast.png_header(rule.width, rule.height, rule.channels)
-        self._quick = fast.AVAILABLE and rule.invert == "no"
+        self._quick = rule.invert == "no"
 
     def as_it_is(self, data: bytes) -> Bytes | None:
         """The pixels, (H, W) or (H, W, 3), of a file that needs nothing but decoding; None for any other."""
