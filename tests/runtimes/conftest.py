@@ -31,6 +31,17 @@ def everywhere(trained, vae_serve) -> Path:
 
 
 @pytest.fixture(scope="session")
+def raw(trained, vae_serve) -> Path:
+    """The bundle of `trained` with bytes for pixels."""
+    bundle = trained.parent.parent / "exports" / "raw"
+    done = vae_serve(
+        "export", trained, "--format", "onnx", "--pixels", "uint8", "--out", bundle, cwd=bundle.parent.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def of_mnist(everywhere, tmp_path_factory) -> Path:
     """`everywhere`, which has seen MNIST digits, under MNIST's name, by which a layout knows the test images."""
     bundle = tmp_path_factory.mktemp("exports") / "of-mnist"

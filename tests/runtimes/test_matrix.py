@@ -33,6 +33,14 @@ def test_the_example_gives_the_trained_models_outputs_in_batches_of_1_and_7(matr
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("example", ["onnxruntime_python.py", "onnxruntime_node.mjs", "onnxruntime_web.html"])
+def test_a_bundle_of_raw_pixels_gives_the_same_bytes_in_python_in_node_and_in_a_browser(matrix, raw, example):
+    row = tried(matrix, example, raw)
+    assert row.passed, row.largest
+    assert max(row.largest["decode", 1], row.largest["decode", 7]) in (0, 1)  # bytes
+
+
+@pytest.mark.slow
 def test_a_runtime_that_is_off_by_a_thousandth_does_not_pass(matrix, everywhere, tmp_path):
     changed = tmp_path / "changed"
     shutil.copytree(everywhere, changed)

@@ -171,3 +171,12 @@ def test_a_damaged_folder_shows_a_sentence(matrix, page, tmp_path, file, damage,
     shown = in_browser(matrix, "refusal.mjs", damaged, "as-it-is")
     assert sentence in shown["status"]
     assert not shown["shown"]
+
+
+def test_a_page_of_raw_pixels_checks_its_bytes_and_draws(matrix, raw, vae_serve, tmp_path):
+    done = vae_serve("export", raw, "--layout", "web", "--out", "web", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seen = in_browser(matrix, "page.mjs", tmp_path / "web")
+    assert seen["check"]["verdict"].startswith("Yes")
+    assert seen["drawn"]["landed"].startswith("Lands at")
+    assert seen["console"] == []
