@@ -208,7 +208,7 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
         schema_version=bundle.SCHEMA_VERSION,
-        name=asked.out.name,
+        name=asked.run.path.resolve().name,
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
