@@ -76,6 +76,8 @@ def test_raw_pixels_by_the_command(vae_serve, trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15 saves so under NumPy 2.4
+@pytest.mark.filterwarnings("ignore:.*HDF5 file:UserWarning")  # Keras would rather not write .h5 either
 @pytest.mark.parametrize("kind", ["lambda", "foreign class", "h5"])
 def test_a_run_whose_network_is_not_plain_is_refused(vae_serve, trained, tmp_path, kind):
     import keras
