@@ -32,7 +32,7 @@ CORNERS = 256  # at most; a latent space of 64 dimensions has 2**64
 BATCHES = (1, 2, 3, 7, 64, 257)
 WHOLE_BATCHES = 3  # of each size, within the rows of the largest
 ALONE = 64  # rows that are also run one by one
-CHUNK = 256  # rows a call in the long comparisons
+CHUNK = 64  # rows a call in the long comparisons; a wide network keeps megabytes for each
 LEVELS = {
     "no optimisation": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -163,6 +163,7 @@ def run_onnx(model: bytes, spec: GraphSpec, level: ort.GraphOptimizationLevel) -
     """An ONNX file in ONNX Runtime."""
     options = ort.SessionOptions()
     options.graph_optimization_level = level
+    options.enable_cpu_mem_arena = False  # it would keep the largest batch's memory for all that follow
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in spec.outputs]
     return lambda batch: list(session.run(names, {spec.inputs[0].name: batch}))
