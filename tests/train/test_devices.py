@@ -118,11 +118,10 @@ def test_fused_kernels_take_the_steps_of_keras_own(digits, batch_statistics):
         model = VariationalAutoencoder(*networks, seed=9)
         model.batch_statistics = batch_statistics
         adam = kernels.FusedAdam if fused else keras.optimizers.Adam
-        model.compile(adam(1e-3, global_clipnorm=50.0), run_eagerly=True)
+        # a large epsilon: else Adam's first steps are +-rate for any gradient, and rounding decides the sign near 0
+        model.compile(adam(1e-3, epsilon=0.1, global_clipnorm=50.0), run_eagerly=True)
         for start in range(0, 96, 32):
             model.train_on_batch(images[start : start + 32])
         weights.append([weight for network in networks for weight in network.get_weights()])
     for plain, quick in zip(*weights, strict=True):
-        # Adam's first steps are +-rate for any gradient, however small: where one is near 0, rounding decides its sign
-        np.testing.assert_allclose(quick, plain, atol=2e-3)
-        assert np.abs(quick - plain).mean() < 2e-5
+        np.testing.assert_allclose(quick, plain, atol=1e-5)

@@ -18,7 +18,7 @@ def start(command: str) -> None:
     Raises:
         MissingExtra: the extra `train` is not installed.
     """
-    if "tensorflow" in sys.modules and "keras" in sys.modules:
+    if sys.modules.get("tensorflow") and sys.modules.get("keras"):
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

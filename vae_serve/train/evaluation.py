@@ -9,7 +9,7 @@ from vae_serve import metrics
 from vae_serve.errors import UsageError
 from vae_serve.train.data import Dataset
 
-SPACING = 0.045  # of the lattice, in standard deviations of the prior; the posteriors of MNIST are about as wide
+SPACING = 0.03  # of the lattice, in standard deviations of the prior; the posteriors of MNIST are about as wide
 LEAST_SPAN = 7.0  # of the lattice, either way; more where a mean lies further out
 SAMPLES = 100  # for importance sampling where there is no lattice
 
