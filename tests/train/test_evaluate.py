@@ -32,8 +32,8 @@ def test_the_figures_of_a_trained_model_fit_together(shipped):
     assert latent["marginal_kl"] + latent["mutual_information"] == pytest.approx(shipped["elbo"]["kl"], abs=1e-6)
     assert latent["mutual_information"] <= np.log(24) + 0.5  # one draw an image
     assert latent["active_units"] == 2
-    assert shipped["labels"]["knn_accuracy"] > 0.3  # of 24 images; chance is a tenth
-    assert shipped["reconstruction"]["ssim"] > 0.1
+    assert shipped["labels"]["knn_accuracy"] > 0.5  # of 24 images; chance is a tenth
+    assert shipped["reconstruction"]["ssim"] > 0.3
 
 
 def test_a_run_through_keras_and_its_bundle_through_onnx_runtime_give_the_same_figures(
