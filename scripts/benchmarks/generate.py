@@ -16,8 +16,8 @@ from pathlib import Path
 from vae_serve import bundle as bundles
 from vae_serve import latents
 from vae_serve.batch import runtime
-from vae_serve.batch.cores import cores
 from vae_serve.batch.generate import Wish, generate
+from vae_serve.cores import cores
 
 BATCHES = (32, 64, 128, 256)
 FORMS = {

@@ -1,4 +1,4 @@
-"""Seconds an epoch of the small model, against Keras' default `fit` of the same model, in one process and turn by turn.
+"""Seconds an epoch of the small model, against Keras' default `fit` of the same model, turn by turn.
 
 python scripts/benchmarks/training.py [ROUNDS]. Prints a markdown table. An epoch is 48,000 images, 128 a step; all take
 the same network, loss and Adam. A round is a third of an epoch of each; shown are the fastest and the median of all.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,45 +23,52 @@ from vae_serve.train import backend  # noqa: E402  (the path must be set first)
 STEPS, BATCH, EPOCH = 125, 128, 375
 
 
-def sides():
-    """A function for each side that trains STEPS steps."""
+SIDES = {
+    "fit": "Keras `fit`, its defaults",
+    "batch": "vae-serve, batch statistics (`--recipe tutorial`)",
+    "moving": "vae-serve, moving statistics (`best` from its second epoch on)",
+}
+
+
+def side(name):
+    """A process of its own, since devices are set up once in each: STEPS steps for each line that it reads."""
+    backend.start("scripts/bench training")
     import keras
     import numpy as np
     import tensorflow as tf
 
+    from vae_serve.cores import cores
     from vae_serve.images import mnist
     from vae_serve.images.pixels import to_model
-    from vae_serve.train import fit, kernels
+    from vae_serve.train import devices, fit, kernels
     from vae_serve.train.architectures import build
     from vae_serve.train.loop import Loop
     from vae_serve.train.model import VariationalAutoencoder
 
+    moving, ours = name == "moving", name != "fit"
+    strategy = devices.choose("cpu", "float32", apart=moving) if ours else tf.distribute.get_strategy()
+    keras.utils.set_random_seed(0)
+    networks = build("conv", (28, 28, 1), 2)
+    if ours:
+        networks = tuple(map(kernels.fused, networks))
+    vae = VariationalAutoencoder(*networks, parts=cores() if moving else 1)
+    vae.batch_statistics = not moving
+    vae.compile((kernels.FusedAdam if ours else keras.optimizers.Adam)(1e-3))
+    vae(np.zeros((1, 28, 28, 1), np.float32))
+    vae.optimizer.build(vae.trainable_variables)
     pixels = mnist.load("train")[0]
-    part = to_model(pixels[: STEPS * BATCH])
-
-    def model(fused, moving=False):
-        keras.utils.set_random_seed(0)
-        networks = build("conv", (28, 28, 1), 2)
-        if fused:
-            networks = tuple(map(kernels.fused, networks))
-        vae = VariationalAutoencoder(*networks)
-        vae.batch_statistics = not moving
-        vae.compile((kernels.FusedAdam if fused else keras.optimizers.Adam)(1e-3))
-        vae(np.zeros((1, 28, 28, 1), np.float32))
-        vae.optimizer.build(vae.trainable_variables)
-        return vae
-
-    tutorial = model(fused=False)
-    images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
-    strategy = tf.distribute.get_strategy()
-    loops = [Loop(model(True, moving), BATCH, strategy, xla=False) for moving in (False, True)]
-    return {
-        "Keras `fit`, its defaults": lambda: tutorial.fit(part, batch_size=BATCH, epochs=1, verbose=0),
-        "vae-serve, batch statistics (`--recipe tutorial`)": lambda: loops[0].train(images, order, 0, STEPS),
-        "vae-serve, moving statistics (`best` from its second epoch on)": lambda: loops[1].train(
-            images, order, 0, STEPS
-        ),
-    }
+    if ours:
+        images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
+        loop = Loop(vae, BATCH, strategy, xla=False)
+        steps = lambda: loop.train(images, order, 0, STEPS)  # noqa: E731
+    else:
+        part = to_model(pixels[: STEPS * BATCH])
+        steps = lambda: vae.fit(part, batch_size=BATCH, epochs=1, verbose=0)  # noqa: E731
+    steps()  # compiles
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        steps()
+        print(time.perf_counter() - began, flush=True)
 
 
 def to_first_step():
@@ -84,26 +92,29 @@ def to_first_step():
 
 
 def main():
+    if sys.argv[1:] and sys.argv[1] in SIDES:
+        side(sys.argv[1])
+        return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    backend.start("scripts/bench training")
-    import keras
-    import tensorflow as tf
-
-    train = sides()
-    taken = {name: [] for name in train}
-    for name in train:
-        train[name]()  # compiles
-    for _ in range(rounds):
-        for name, steps in train.items():
-            began = time.perf_counter()
-            steps()
-            taken[name].append((time.perf_counter() - began) * EPOCH / STEPS)
-    base, *_ = taken.values()
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        for name in SIDES
+    }
+    taken = {name: [] for name in SIDES}
+    for _ in range(rounds + 1):
+        for name, process in processes.items():
+            process.stdin.write("again\n")
+            taken[name].append(float(process.stdout.readline()) * EPOCH / STEPS)
+    for process in processes.values():
+        process.communicate()
+    taken = {name: seconds[1:] for name, seconds in taken.items()}  # in the first round others were still compiling
     print("| one epoch of `conv`, 48,000 images | fastest, s | median, s | times as fast (median of rounds) |")
     print("|---|---|---|---|")
     for name, seconds in taken.items():
-        ratio = statistics.median(other / own for other, own in zip(base, seconds, strict=True))
-        print(f"| {name} | {min(seconds):.2f} | {statistics.median(seconds):.2f} | {ratio:.2f} |")
+        ratio = statistics.median(other / own for other, own in zip(taken["fit"], seconds, strict=True))
+        print(f"| {SIDES[name]} | {min(seconds):.2f} | {statistics.median(seconds):.2f} | {ratio:.2f} |")
     ready, stepped = to_first_step()
     print(f"\nFrom the command: {ready:.1f} s until the first step begins, {stepped:.1f} s until it is done and saved.")
     cores = len(os.sched_getaffinity(0))
@@ -111,7 +122,7 @@ def main():
     cpu = next((line.split(":")[1].strip() for line in about if "model name" in line), "?")
     print(
         f"\n{cpu}, {cores} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {rounds} rounds, turn by turn."
+        f"TensorFlow {version('tensorflow')}, Keras {version('keras')}; {rounds} rounds, turn by turn."
     )
 
 

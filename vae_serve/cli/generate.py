@@ -53,7 +53,7 @@ def generate(
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vae_serve.batch import generate as batch
-    from vae_serve.batch.cores import cores
+    from vae_serve.cores import cores
 
     wish = batch.Wish(
         grid=grid,

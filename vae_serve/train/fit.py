@@ -23,6 +23,7 @@ import tensorflow as tf
 
 import vae_serve
 from vae_serve import metrics
+from vae_serve.cores import cores
 from vae_serve.errors import DivergedError, OutputError, RunError, UsageError
 from vae_serve.images.pixels import PixelRule
 from vae_serve.train import architectures, checkpoints, devices, guard, kernels, pictures, recipes, runs
@@ -80,7 +81,7 @@ def resume(run: runs.Run, config: Config, data: Dataset, hooks: Hooks) -> runs.R
     if run.record["data"]["sha256"] != data.sha256:
         raise RunError(f"{run.path} was trained on other images: the SHA-256 of --data {config.data} differs")
     training = _Training(config, data, run.path, hooks)
-    then, now = run.record["versions"], _versions()
+    then, now = {**run.record["versions"], "cores": run.record["cores"]}, {**_versions(), "cores": cores()}
     if changed := [f"{name} {then[name]}, now {now[name]}" for name in now if then[name] != now[name]]:
         hooks.note(f"{run.path} was started with {', '.join(changed)}: the last bits may differ")
     return training.run({**run.record, "status": "running"})
@@ -93,7 +94,9 @@ class _Training:
         self.config, self.data, self.path, self.hooks = config, data, path, hooks
         self.recipe = recipes.find(config.recipe, config.arch, config.epochs)
         self.train_count = _train_count(config, len(data.train_images))
-        self.strategy = devices.choose(config.device, config.precision)
+        # An operation of a small model is too short to be shared by cores, but the two halves of a batch are not.
+        apart = not self.recipe.phases[-1].batch_statistics
+        self.strategy = devices.choose(config.device, config.precision, apart)
         self.on_cpu = not tf.config.get_visible_devices("GPU")
         if config.batch_size % self.strategy.num_replicas_in_sync:
             replicas = self.strategy.num_replicas_in_sync
@@ -103,6 +106,7 @@ class _Training:
             networks = architectures.build(config.arch, data.image_shape, config.latent_dim)
             plain = self.on_cpu and config.precision == "float32" and self.strategy.num_replicas_in_sync == 1
             self.fused = plain
+            self.parts = cores() if plain and apart else 1
             self.encoder, self.decoder = map(kernels.fused, networks) if plain else networks
         self.on_device = tf.constant(data.train_images) if data.train_images.nbytes <= ON_DEVICE else None
         self.position = Position(history=[])
@@ -171,6 +175,7 @@ class _Training:
                 draws=phase.draws,
                 seed=int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]),
                 replicas=self.strategy.num_replicas_in_sync,
+                parts=self.parts,
             )
             model.batch_statistics = phase.batch_statistics
             adam = kernels.FusedAdam if self.fused else keras.optimizers.Adam
@@ -405,6 +410,7 @@ def _record(config: Config, training: _Training, data: Dataset, command: str) ->
         "parameters": {name: network.count_params() for name, network in networks.items()} | {"trainable": trainable},
         "code": {"version": vae_serve.__version__, "sha256": _code_fingerprint()},
         "versions": _versions(),
+        "cores": cores(),
         "metrics": {},
         "history": "history.csv",
     }

@@ -33,6 +33,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         draws: int = 1,
         seed: int = 0,
         replicas: int = 1,
+        parts: int = 1,
     ) -> None:
         super().__init__(name="vae")
         self.encoder = encoder
@@ -40,6 +41,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         self.logits = keras.Model(decoder.input, decoder.get_layer("logits").output, name="logits")
         self.beta = beta
         self.draws = draws
+        self.parts = parts  # that a batch is cut into where its images do not meet, for the cores of a CPU
         self.replicas = replicas  # of a tf.distribute strategy: the gradients of all are summed
         self.batch_statistics = True  # False: batch normalisation by its moving statistics, while training too
         self.noise = keras.random.SeedGenerator(seed)
@@ -47,9 +49,9 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         self.kl = keras.metrics.Mean("kl")
 
     def call(self, image: Any, training: bool = False) -> dict[str, Any]:
-        """Image (n, H, W, C), 0..1, to z_mean, z_log_var, variance (n, d) and logits (draws, n, H, W, C)."""
-        moving = training and self.batch_statistics
-        z_mean, z_log_var = self.encoder(image, training=moving)
+        """Image (n, H, W, C) to z_mean, z_log_var, variance (n, d), z (draws, n, d) and logits (draws, n, H, W, C)."""
+        together = training and self.batch_statistics
+        z_mean, z_log_var = self._run(self.encoder, image, together)
         # Training goes on drawing; evaluation takes the same draws each time, so that two epochs can be compared.
         noise = ops.stack(
             [
@@ -62,13 +64,23 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         bounded = ops.minimum(z_log_var, LOG_VAR_BEND) if training else z_log_var
         variance = ops.exp(bounded) * (1 + (z_log_var - bounded))
         z = z_mean + ops.exp(0.5 * bounded) * noise  # (draws, n, d)
-        logits = self.logits(ops.reshape(z, (-1, z.shape[-1])), training=moving)
+        logits = self._run(self.logits, ops.reshape(z, (-1, z.shape[-1])), together)
         return {
             "z_mean": z_mean,
             "z_log_var": z_log_var,
             "variance": variance,
+            "z": z,
             "logits": ops.reshape(logits, (self.draws, -1, *logits.shape[1:])),
         }
+
+    def _run(self, network: keras.Model, rows: Any, together: bool) -> Any:
+        """A network on rows (n, ...), batch normalisation by the statistics of all of them, or else in `parts`."""
+        count = rows.shape[0]
+        if together or count is None or min(self.parts, count) == 1:
+            return network(rows, training=together)
+        cuts = [count * part // self.parts for part in range(1, self.parts)]
+        outputs = [network(part, training=False) for part in ops.split(rows, cuts)]
+        return keras.tree.map_structure(lambda *pieces: ops.concatenate(pieces), *outputs)
 
     def terms(self, image: Any, y_pred: dict[str, Any]) -> tuple[Any, Any]:
         """Reconstruction and KL of each image (n,), in nats; the reconstruction is the mean over the draws."""
