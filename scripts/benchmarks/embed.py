@@ -25,8 +25,8 @@ from PIL import Image
 
 from vae_serve import bundle as bundles
 from vae_serve.batch import runtime
-from vae_serve.batch.cores import cores
 from vae_serve.batch.embed import Options, embed
+from vae_serve.cores import cores
 from vae_serve.images import fast, mnist
 from vae_serve.images.opening import open_source
 from vae_serve.images.pixels import PixelRule, to_model

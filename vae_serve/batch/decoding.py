@@ -12,18 +12,18 @@ import signal
 import struct
 import threading
 import time
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.forks import fork
 from vae_serve.images.decode import Decoder
 from vae_serve.images.names import shown
 from vae_serve.images.pixels import Bytes, PixelRule
@@ -114,25 +114,31 @@ class Decoders:
         self._slots: Bytes = _shared(np.uint8, (count, capacity, *rule.shape))
         self._busy: npt.NDArray[np.int64] = _shared(np.int64, (workers, 1))  # the row that each process is at
         self.count = workers
-        self._source, self._tasks = source, tasks
+        self._source, self._rule, self._tasks = source, rule, tasks
         self._lock = threading.Lock()
         self._open = True
         taken, self._give = os.pipe()
         self._processes: list[tuple[int, BinaryIO]] = []
         for busy in self._busy:
             answers, answer = os.pipe()
-            with warnings.catch_warnings():
-                # Python 3.12 warns of a fork beside threads; the only ones here are a BLAS' idle ones
-                warnings.simplefilter("ignore", DeprecationWarning)
-                process = os.fork()
-            if process == 0:
-                os.close(self._give)
-                _work(source, rule, self._slots, busy, taken=taken, answer=answer)
+            process = fork(partial(self._work, busy, taken=taken, answer=answer))
             os.close(answer)
             self._processes.append((process, os.fdopen(answers, "rb")))
         os.close(taken)
         for slot in range(count):
             self._next(slot)
+
+    def _work(self, busy: npt.NDArray[np.int64], *, taken: int, answer: int) -> None:
+        """The life of a decoding process, until no task is left."""
+        os.close(self._give)
+        gc.freeze()  # what the parent had is not garbage, and looking at it would copy its pages
+        decode = Decoder(self._rule)
+        with os.fdopen(answer, "wb") as answers:
+            while task := os.read(taken, _TASK.size):
+                start, stop, slot = _TASK.unpack(task)
+                chunk = decode_rows(self._source, decode, range(start, stop), self._slots[slot], busy)
+                pickle.dump((slot, chunk), answers, pickle.HIGHEST_PROTOCOL)
+                answers.flush()
 
     def follow(self, worker: int) -> Iterator[tuple[Chunk, Bytes]]:
         """What one process has done, with its pixels (n, H, W, C), until no task is left. They are overwritten after
@@ -189,27 +195,3 @@ def _shared(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """An array of zeros that forked processes share."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
-
-
-def _work(
-    source: Pictures, rule: PixelRule, slots: Bytes, busy: npt.NDArray[np.int64], *, taken: int, answer: int
-) -> None:
-    """The life of a decoding process. Never returns."""
-    status = 1
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-        gc.freeze()  # what the parent had is not garbage, and looking at it would copy its pages
-        decode = Decoder(rule)
-        with os.fdopen(answer, "wb") as answers:
-            while task := os.read(taken, _TASK.size):
-                start, stop, slot = _TASK.unpack(task)
-                chunk = decode_rows(source, decode, range(start, stop), slots[slot], busy)
-                pickle.dump((slot, chunk), answers, pickle.HIGHEST_PROTOCOL)
-                answers.flush()
-        status = 0
-    except BrokenPipeError:  # the parent is gone
-        pass
-    except Exception:  # noqa: BLE001  said on stderr; the parent sees the status
-        traceback.print_exc()
-    finally:
-        os._exit(status)

@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
-TASK_ROWS = 128  # rows that a process decodes before it answers
+TASK_ROWS = 512  # rows that a process decodes before it answers
 ARRAY_ROWS = 1024  # rows that a thread slices off an array at a time
 TASK_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller tasks
 IN_PROCESS = 2  # tasks; up to as many are decoded here, without other processes
@@ -54,7 +54,7 @@ class Options:
     form: Form = "parquet"
     outputs: tuple[str, ...] = ("z_mean", "z_log_var")  # of `layout.OUTPUTS`
     seed: int = 0  # of `z`: row i is drawn from (seed, i) alone
-    batch: int = 128  # rows a call of the encoder
+    batch: int = 256  # rows a call of the encoder
     part: tuple[int, int] = (1, 1)
     max_errors: int | None = None  # stop when more pictures fail
     overwrite: bool = False

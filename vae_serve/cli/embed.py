@@ -45,7 +45,7 @@ def embed(
     ] = None,
     shard: Annotated[str, typer.Option(help="I/N: this machine's part of N.")] = "1/1",
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 256,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 16_384,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
@@ -59,6 +59,9 @@ def embed(
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(100_000)  # importing and listing make no garbage; looking for it took a sixth of the start-up
+    from vae_serve.images import listing
+
+    begun = listing.begin(source)
     from vae_serve.batch.embed import Options
     from vae_serve.batch.embed import embed as run
     from vae_serve.batch.shards import parse_part
@@ -80,7 +83,7 @@ def embed(
     bundle = bundles.load(bundles.find(model))
     rule = PixelRule.from_json(bundle.manifest.pixels)
     rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
-    pictures = open_source(source)
+    pictures = open_source(source, begun)
     if not quiet:
         talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
     with talk.progress("embed", None, "pictures", quiet) as report:
@@ -95,7 +98,7 @@ def embed(
 
 
 def _workers(text: str) -> int:
-    from vae_serve.batch.cores import cores
+    from vae_serve.cores import cores
 
     if text == "auto":
         return cores()

@@ -21,8 +21,9 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.images.listing import is_picture
 from vae_serve.images.names import Names, PackedNames
-from vae_serve.images.sources import FILE_LIMIT, Stamp, first_folder, is_picture
+from vae_serve.images.sources import FILE_LIMIT, Stamp, first_folder
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and extra field (APPNOTE.TXT 4.3.7)
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED

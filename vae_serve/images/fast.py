@@ -45,8 +45,9 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # within a scan, only stuff
 
 
 def png_header(width: int, height: int, channels: int) -> bytes:
-    """How a plain PNG file of this size begins."""
-    return _PNG_START + width.to_bytes(4, "big") + height.to_bytes(4, "big") + _PNG_KINDS[channels]
+    """How a plain PNG file of this size begins: all before the length of its second chunk."""
+    header = _PNG_START + width.to_bytes(4, "big") + height.to_bytes(4, "big") + _PNG_KINDS[channels]
+    return header + crc32(header[12:]).to_bytes(4, "big")
 
 
 def exact_png(data: bytes, header: bytes) -> Bytes | None:
@@ -54,12 +55,11 @@ def exact_png(data: bytes, header: bytes) -> Bytes | None:
 
     What `decode` does for most files of most jobs, in a third of the steps.
     """
+    stop = len(data) - 16
     if (
-        data[:29] == header
-        and data[37:41] == b"IDAT"
-        and data[-12:] == _PNG_END
-        and int.from_bytes(data[33:37], "big") + 57 == len(data)
-        and crc32(data[37:-16]) == int.from_bytes(data[-16:-12], "big")
+        data.startswith(header)
+        and data.startswith((stop - 41).to_bytes(4, "big") + b"IDAT", 33)
+        and data.startswith(crc32(data[37:stop]).to_bytes(4, "big") + _PNG_END, stop)
     ):
         try:
             return _decode_png(data)

@@ -5,6 +5,7 @@ from pathlib import Path
 from vae_serve.errors import SourceError
 from vae_serve.images import sources
 from vae_serve.images.arrays import Arrays, open_idx, open_npy, open_npz, packaged
+from vae_serve.images.listing import Listing
 from vae_serve.images.sources import Pictures
 
 MNIST = "mnist"
@@ -13,8 +14,8 @@ _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _LISTS = (".txt", ".lst", ".list")
 
 
-def open_source(source: str) -> Pictures | Arrays:
-    """The source that a command line's word names, see `sources`.
+def open_source(source: str, listing: Listing | None = None) -> Pictures | Arrays:
+    """The source that a command line's word names, see `sources`; `listing` where it is a folder and has begun.
 
     Raises:
         SourceError: it is not there, is of no known kind, cannot be read, or holds no pictures.
@@ -25,7 +26,7 @@ def open_source(source: str) -> Pictures | Arrays:
     if source == "-":
         return sources.read_list(source)
     if path.is_dir():
-        return sources.folder(path)
+        return sources.folder(path, listing)
     file, _, key = source.rpartition(":")
     if file.endswith(".npz") and not path.exists():
         return open_npz(_there(Path(file)), key)

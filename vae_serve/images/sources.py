@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Protocol
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.images.listing import EXTENSIONS, Listing, is_picture, pictures_below
 from vae_serve.images.names import Names, PackedNames, shown
 
-EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm avif".split())
 FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
 READ_AT_ONCE = 1 << 16  # bytes
 
@@ -135,16 +135,12 @@ def _read_on(opened: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def folder(path: Path) -> Files:
-    """All pictures below a folder. Links to folders are followed, once round."""
-    root = os.fsencode(path)
-    found: list[bytes] = []
-    skipped: Counter[str] = Counter()
-    _walk(root, b"", [], found, skipped)
-    if not found:
+def folder(path: Path, listing: Listing | None = None) -> Files:
+    """All pictures below a folder, as `pictures_below` has them; `listing` where that has begun already."""
+    names, skipped = listing.result() if listing else pictures_below(path)
+    if not names.count:
         raise SourceError(f"{path} holds no pictures{_passed_over(skipped)}; known are {_known()}")
-    found.sort()
-    return Files("folder", root, PackedNames(found), skipped)
+    return Files("folder", os.fsencode(path), names, skipped)
 
 
 def pattern(text: str) -> Files:
@@ -180,51 +176,9 @@ def read_list(source: str) -> Files:
     return listed(Path(source).read_bytes(), source)
 
 
-def is_picture(name: bytes) -> bool:
-    """Whether the extension, in any case, is a picture's."""
-    return name.rpartition(b".")[2].lower() in EXTENSIONS
-
-
 def _known() -> str:
     return " ".join(sorted(f".{extension.decode()}" for extension in EXTENSIONS))
 
 
 def _passed_over(skipped: Counter[str]) -> str:
     return f" ({skipped.total():,} other files)" if skipped else ""
-
-
-def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[bytes], skipped: Counter[str]) -> None:
-    """Adds the pictures of one folder and those below it, unordered. `above`: (device, inode) of the folders around."""
-    here = os.path.join(root, below)
-    try:
-        about = os.stat(here)
-        if (about.st_dev, about.st_ino) in above:
-            skipped["link to a folder around it"] += 1
-            return
-        entries = os.scandir(here)
-    except OSError as error:
-        if not below:
-            raise SourceError(f"{shown(root)} cannot be read: {error.strerror}") from error
-        skipped["unreadable folder"] += 1
-        return
-    folders = []
-    with entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(b"."):
-                skipped["hidden"] += 1
-            elif entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and _leads_to_folder(entry)):
-                folders.append(name)
-            elif name.rpartition(b".")[2].lower() in EXTENSIONS:
-                found.append(below + name)
-            else:
-                skipped["no picture's extension"] += 1
-    for name in folders:
-        _walk(root, below + name + b"/", [*above, (about.st_dev, about.st_ino)], found, skipped)
-
-
-def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
