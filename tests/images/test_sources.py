@@ -15,7 +15,7 @@ import pytest
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images import mnist
 from vae_serve.images.arrays import Arrays
-from vae_serve.images.names import Numbers, PackedNames, as_utf8
+from vae_serve.images.names import Numbers, PackedNames
 from vae_serve.images.opening import open_source
 
 NAMES = ["a-b/1.png", "a/2.png", "a/b/3.JPG", "top.webp"]  # '-' comes before '/'
@@ -327,12 +327,17 @@ def test_packed_names_are_the_names(count):
     assert packed.count == count
     for rows in (range(count), range(count // 3, count // 2), range(max(count - 3, 0), count)):
         assert packed[rows] == listed[rows.start : rows.stop]
+        text, lengths = packed.text(rows)
+        assert (text, lengths.tolist()) == (b"".join(packed[rows]), [len(name) for name in packed[rows]])
 
 
 def test_numbers_sort_as_they_count():
     assert Numbers(3)[range(1, 3)] == [b"00000001", b"00000002"]
+    text, lengths = Numbers(123_456_790).text(range(99_999, 100_001))
+    assert (text, lengths.tolist()) == (b"000099999000100000", [9, 9])
     assert len(Numbers(10**9)[range(5, 6)][0]) == 9
 
 
 def test_a_name_that_is_no_utf8_is_shown_with_escapes():
-    assert as_utf8([b"caf\xc3\xa9.png", b"caf\xe9.png"]) == ["café.png".encode(), rb"caf\xe9.png"]
+    text, lengths = PackedNames([b"caf\xc3\xa9.png", b"caf\xe9.png"]).text(range(2))
+    assert (text, lengths.tolist()) == ("café.pngcaf\\xe9.png".encode(), [9, 11])

@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float32]
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
 TASK_ROWS = 512  # rows that a process decodes before it answers
-ARRAY_ROWS = 1024  # rows that a thread slices off an array at a time
+ARRAY_ROWS = 2048  # rows that a thread slices off an array at a time
 TASK_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller tasks
 IN_PROCESS = 2  # tasks; up to as many are decoded here, without other processes
 TICK = 0.1  # seconds between two reports
@@ -212,7 +212,7 @@ class Tasks:
 def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -> list[Iterator[tuple[Chunk, Array]]]:
     """What each thread is to encode: chunks with their pixels (n, H, W, C)."""
     if isinstance(work.source, Arrays):
-        return [sliced(work.source, work.rule, tasks) for _ in range(min(work.options.workers, tasks.count))]
+        return [sliced(work.source, work.rule, tasks, capacity) for _ in range(min(work.options.workers, tasks.count))]
     if decoders:
         return [decoders.follow(worker) for worker in range(decoders.count)]
     return [decoded_here(work.source, work.rule, tasks, capacity)]
@@ -258,13 +258,14 @@ def decoded_here(
         yield decode_rows(source, decode, rows, slot, busy), slot[: len(rows)]
 
 
-def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range]) -> Iterator[tuple[Chunk, Array]]:
-    """Pictures that are numbers already."""
+def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int) -> Iterator[tuple[Chunk, Array]]:
+    """Pictures that are numbers already; they are overwritten after the loop's body."""
     height, width, _ = rule.shape
+    room = source.room(capacity)
     for rows in tasks:
         begun = time.perf_counter()
         chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
-        pixels = source[rows]
+        pixels = source.take(rows, room)
         if pixels.dtype != np.uint8:
             pixels = _checked(pixels.astype(np.float32), chunk)
         if rule.invert != "no":
@@ -316,7 +317,7 @@ def _write(job: Job, work: Work, full: Gathered, begun_ns: int) -> None:
         full.outputs["z"] = full.outputs["z_mean"] + np.exp(full.outputs["z_log_var"] * np.float32(0.5)) * noise
     columns = results.columns(
         results.ShardRows(
-            names=work.source.names[rows],
+            names=work.source.names.text(rows),
             labels=work.source.labels(rows),
             sizes=full.sizes,
             errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in full.failures.items()},

@@ -152,7 +152,10 @@ def _tables(
     count = source.names.count
     capacity = per_sheet(rule)
     tasks = iter([range(start, min(start + capacity, count)) for start in range(0, count, capacity)])
-    chunks = sliced(source, rule, tasks) if isinstance(source, Arrays) else decoded_here(source, rule, tasks, capacity)
+    if isinstance(source, Arrays):
+        chunks = sliced(source, rule, tasks, capacity)
+    else:
+        chunks = decoded_here(source, rule, tasks, capacity)
     room = np.empty((capacity, *rule.shape), np.float32)
     for number, (chunk, pixels) in enumerate(chunks):
         table, sheet = _one(source, chunk, pixels, encoder, decoder, room, sums, per_row(rule))
@@ -179,11 +182,10 @@ def _one(
     fine[[row - chunk.rows.start for row in chunk.failures]] = False
     mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
     nats = bernoulli_nats(original, image)
-    names = source.names[chunk.rows]
-    sums.add(names, fine, mse, nats)
+    sums.add(source.names[chunk.rows], fine, mse, nats)
     found = results.columns(
         results.ShardRows(
-            names=names,
+            names=source.names.text(chunk.rows),
             labels=source.labels(chunk.rows),
             sizes=chunk.sizes,
             errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in chunk.failures.items()},

@@ -19,7 +19,7 @@ from vae_serve.batch import writers
 from vae_serve.batch.layout import ABOUT, Layout
 from vae_serve.batch.shards import Job
 from vae_serve.images import png
-from vae_serve.images.names import as_utf8
+from vae_serve.images.names import Text
 from vae_serve.images.pixels import Bytes, tile
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 class ShardRows:
     """The finished rows of one shard."""
 
-    names: list[bytes]
+    names: Text
     labels: Sequence[bytes | None]
     sizes: npt.NDArray[np.int32]  # (n, 2) width, height
     errors: Mapping[int, str]  # by row of the shard; a row without one is ok
@@ -39,14 +39,14 @@ class ShardRows:
 
 def columns(rows: ShardRows) -> dict[str, pa.Array]:
     """A shard's columns, in the documented order."""
-    count = len(rows.names)
+    count = len(rows.sizes)
     given = np.ones(count, bool)
     given[list(rows.errors)] = False
     errors = (
         [rows.errors[row].encode() if row in rows.errors else None for row in range(count)] if rows.errors else None
     )
     found = {
-        "path": writers.texts(as_utf8(rows.names)),
+        "path": writers.strings(*rows.names),
         "label": writers.texts(rows.labels) if any(rows.labels) else writers.nulls(count),
         "status": writers.choices((b"failed", b"ok"), given.astype(np.int64)),
         "error": writers.texts(errors) if errors else writers.nulls(count),

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from vae_serve.errors import OutputError, UsageError
 
-ROWS_PER_SHARD = 16_384  # what a kill can cost; large enough that a million rows are 62 files
+ROWS_PER_SHARD = 32_768  # what a kill can cost; large enough that a million rows are 31 files
 
 Json = dict[str, Any]
 Write = Callable[[BinaryIO], object]

@@ -42,24 +42,27 @@ def texts(values: Sequence[bytes | None]) -> pa.Array:
         given = np.array([value is not None for value in values], bool)
     there = values if given is None else [value or b"" for value in values]
     lengths = np.fromiter(map(len, there), np.int32, len(there))  # type: ignore[arg-type]  # no None is left
-    return _strings(lengths, b"".join(there), given)  # type: ignore[arg-type]
+    return strings(b"".join(there), lengths, given)  # type: ignore[arg-type]
+
+
+def strings(text: bytes, lengths: npt.NDArray[np.int32], given: Given | None = None) -> pa.Array:
+    """UTF-8, end to end, as a column of strings of so many bytes each (n,); null where `given` (n,) is false."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text), bits(given))
 
 
 def choices(words: Sequence[bytes], which: npt.NDArray[np.int64]) -> pa.Array:
     """A column of strings: row i is words[which[i]]."""
+    if len(which) and (which == which[0]).all():
+        return strings(words[which[0]] * len(which), np.full(len(which), len(words[which[0]]), np.int32))
     lengths = np.array([len(word) for word in words], np.int32)[which]
-    return _strings(lengths, b"".join([words[index] for index in which.tolist()]))
+    return strings(b"".join([words[index] for index in which.tolist()]), lengths)
 
 
 def nulls(count: int) -> pa.Array:
     """A column of strings that are not there."""
     return pa.nulls(count, pa.string())
-
-
-def _strings(lengths: npt.NDArray[np.int32], text: bytes, given: Given | None = None) -> pa.Array:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text), bits(given))
 
 
 def blobs(values: npt.NDArray[np.uint8]) -> pa.Array:

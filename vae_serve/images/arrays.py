@@ -24,7 +24,7 @@ _IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
 _LABEL_KEYS = ("labels", "label", "y")
 
 
-Read = Callable[[range], Array]
+Read = Callable[[range, Array], None]  # some neighbouring pictures into an array of their shape
 
 
 class Arrays:
@@ -52,11 +52,22 @@ class Arrays:
         self.names: Names = Numbers(len(images))
         self.skipped: Counter[str] = Counter()
         self._labels, self._stamp = labels, stamp
-        self._read = read or (lambda rows: images[rows.start : rows.stop])
+        self._images, self._read = images, read
+
+    def room(self, rows: int) -> Array:
+        """Where `take` may put so many pictures: memory that is used again comes without a page fault each time."""
+        return np.empty((rows if self._read else 0, *self.shape), self.dtype)
+
+    def take(self, rows: range, room: Array) -> Array:
+        """Some neighbouring pictures, (n, H, W, C): in `room`, where they have to be read, until the next `take`."""
+        if self._read is None:
+            return self._images[rows.start : rows.stop].reshape(len(rows), *self.shape)
+        self._read(rows, room[: len(rows)])
+        return room[: len(rows)]
 
     def __getitem__(self, rows: range) -> Array:
         """Some neighbouring pictures, (n, H, W, C)."""
-        return self._read(rows).reshape(len(rows), *self.shape)
+        return self.take(rows, self.room(len(rows)))
 
     def labels(self, rows: range) -> list[bytes | None]:
         """The labels as text."""
@@ -85,13 +96,11 @@ def open_npy(path: Path) -> Arrays:
         return Arrays("npy", mapped, None, where=str(path), stamp=_stamp(path))
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     size = mapped.nbytes // max(len(mapped), 1)
-    start, dtype, shape = mapped.offset, mapped.dtype, mapped.shape[1:]
+    start = mapped.offset
 
-    def read(rows: range) -> Array:
-        data = os.pread(file, len(rows) * size, start + rows.start * size)
-        if len(data) != len(rows) * size:
+    def read(rows: range, room: Array) -> None:
+        if os.preadv(file, [room.data], start + rows.start * size) != room.nbytes:
             raise SourceError(f"{path} was cut short while it was read")
-        return np.frombuffer(data, dtype).reshape(len(rows), *shape)
 
     arrays = Arrays("npy", mapped, None, where=str(path), stamp=_stamp(path), read=read)
     weakref.finalize(arrays, os.close, file)
