@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 Report = Callable[..., None]  # told (pictures done, pictures in all)
 
-BATCH = 32  # points a call: what the decoder has in hand then fits into a core's second-level cache
-TASK_POINTS = 256  # that one thread decodes in one go
+BATCH = 64  # points a call: what the decoder has in hand then fits into a core's second-level cache
+TASK_POINTS = 1024  # that one thread decodes in one go
 SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory until the shard is written
 MOST_SHARDS = 1_000_000  # of one job
 AHEAD = 2  # shards in the making while one is being written
@@ -70,7 +70,11 @@ def decode(decoder: Network, z: Floats) -> Bytes:
     images = np.empty((len(z), *map(int, shape)), np.uint8)
     for start in range(0, len(z), BATCH):
         (image,) = decoder(asked[start : start + BATCH])
-        images[start : start + BATCH] = image if image.dtype == np.uint8 else pixels.to_bytes(image)
+        room = images[start : start + BATCH]
+        if image.dtype == np.uint8:
+            room[:] = image
+        else:
+            pixels.to_bytes(image, room)
     images[blank] = 0
     return images
 
