@@ -299,11 +299,12 @@ def pss(process: int) -> float:
 
 
 def children(process: int) -> list[int]:
-    """The processes that it has forked off."""
+    """The processes that it has forked off, and theirs."""
     try:
-        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+        own = [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     except OSError:
         return []
+    return own + [other for child in own for other in children(child)]
 
 
 if __name__ == "__main__":

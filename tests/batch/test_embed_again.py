@@ -155,6 +155,54 @@ def test_a_job_of_several_results_killed_at_any_moment_comes_to_the_same(embed, 
     kill_at_random_moments(4, embed, pictures, tmp_path, "--format", "projector")
 
 
+def many_pictures(folder: Path) -> Path:
+    """More than a moment's work: 7,000 links to one digit."""
+    folder.mkdir()
+    Image.fromarray(mnist.load("test")[0][0, :, :, 0]).save(folder / "0000.png")
+    for row in range(1, 7_000):
+        os.link(folder / "0000.png", folder / f"{row:04}.png")
+    return folder
+
+
+def begun(source: Path, out: Path) -> "subprocess.Popen[str]":
+    """The command in a process group of its own, its first shard finished."""
+    words = ["embed", source, "--model", MODEL, "--out", out, "--rows-per-shard", "64", "-q"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_serve", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not list(out.glob("part-*.parquet")):
+        time.sleep(0.002)
+    return process
+
+
+def test_ctrl_c_is_said_in_a_word_and_the_next_run_goes_on(embed, tmp_path):
+    source, out = many_pictures(tmp_path / "many"), tmp_path / "out"
+    process = begun(source, out)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "vae-serve: interrupted\n")
+    shards = len(list(out.glob("part-*.parquet")))
+    assert 0 < shards < 110
+    assert list(out.rglob(".*.partial")) == []
+    done = embed(out, "--json", source=source)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["this_run"]["images"] == 7_000 - 64 * shards
+
+
+def test_when_only_the_parent_is_killed_the_same_command_goes_on_at_once(embed, tmp_path):
+    """Its processes do not hold its lock, and end."""
+    source, out = many_pictures(tmp_path / "many"), tmp_path / "out"
+    process = begun(source, out)
+    process.kill()
+    done = embed(out, source=source)
+    assert done.returncode == 0, done.stderr
+    process.communicate(timeout=60)  # until nobody holds its stderr any more
+
+
 def test_leftovers_of_a_killed_run_are_cleared_away(embed, whole, tmp_path):
     out = tmp_path / "out"
     embed(out)

@@ -4,8 +4,11 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import linear_bundle
 import numpy as np
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).parent.parent.parent
 SHAPE = (28, 28, 1)
 
 
@@ -135,14 +139,24 @@ def test_what_was_done_to_pictures_is_counted(done):
     assert done.stats["notes"] == {"animated": 2, "turned": 1}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
-def test_a_file_without_permission_is_a_row(vae_serve, tmp_path):
+def test_a_file_without_permission_is_a_row(tmp_path):
     bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(good(1))
     (tmp_path / "pictures" / "a.png").chmod(0)
-    ran = vae_serve("embed", "pictures", "--model", bundle, "--out", "out", cwd=tmp_path)
-    assert ran.returncode == 3
+    # nothing is unreadable to root, unless it gives up that privilege
+    unprivileged = () if os.geteuid() else ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    words = ("-m", "vae_serve", "embed", "pictures", "--model", bundle, "--out", "out")
+    ran = subprocess.run(
+        [*unprivileged, sys.executable, *map(str, words)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
     assert pq.read_table(tmp_path / "out")["error"][0].as_py() == "unreadable: it cannot be read: Permission denied"
 
 
@@ -178,3 +192,47 @@ def test_an_array_of_another_shape_is_refused_with_both(vae_serve, tmp_path):
     ran = vae_serve("embed", "x.npy", "--model", bundle, "--out", "out", "-q", cwd=tmp_path)
     assert ran.returncode == 1
     assert ran.stderr == ("vae-serve: error: x.npy holds pictures of shape (32, 32, 1); the model takes (28, 28, 1)\n")
+
+
+# A decoder that dies as a faulty library would: the process is gone in the middle of a picture.
+DEADLY = """
+import os, signal, sys
+from vae_serve.images import decode
+
+before = decode.Decoder.__call__
+def call(self, data):
+    if data == b"deadly" or (data == b"deadly once" and not os.path.exists("died")):
+        open("died", "w").close()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return before(self, data)
+decode.Decoder.__call__ = call
+
+from vae_serve.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_picture_that_crashes_the_decoder_is_a_row_and_a_process_that_died_by_chance_is_none(tmp_path):
+    bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
+    (tmp_path / "pictures").mkdir()
+    for seed in range(60):
+        (tmp_path / "pictures" / f"{seed:02}.png").write_bytes(good(seed))
+    (tmp_path / "pictures" / "20.png").write_bytes(b"deadly")
+    (tmp_path / "pictures" / "40.png").write_bytes(b"deadly once")
+    words = ["embed", "pictures", "--model", bundle, "--out", "out", "--rows-per-shard", "8", "--workers", "2", "-q"]
+    ran = subprocess.run(
+        [sys.executable, "-c", DEADLY, *map(str, words)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    rows = {row["path"]: row for row in pq.read_table(tmp_path / "out").to_pylist()}
+    assert rows["20.png"]["error"] == "crashed: the decoder crashed at it twice (SIGSEGV)"
+    assert rows["40.png"]["error"].startswith("not_an_image: ")
+    for seed in set(range(60)) - {20, 40}:
+        expected = linear_bundle.encoded(digit(seed)[np.newaxis])[0]
+        assert rows[f"{seed:02}.png"]["z_mean"] == pytest.approx(expected, abs=1e-6)

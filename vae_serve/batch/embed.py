@@ -20,7 +20,8 @@ import numpy.typing as npt
 from vae_serve import bundle as bundles
 from vae_serve import latents
 from vae_serve.batch import shards
-from vae_serve.batch.decoding import Chunk, Decoders, Failure, decode_rows
+from vae_serve.batch.decoders import Decoders
+from vae_serve.batch.decoding import Chunk, Failure, decode_rows
 from vae_serve.batch.gathering import Gathered, Gathering
 from vae_serve.batch.layout import Form, Layout
 from vae_serve.batch.shards import Job, Json, Plan
@@ -167,7 +168,8 @@ def _run(job: Job, work: Work, report: Report) -> None:
     )
     decoders = None
     if not isinstance(work.source, Arrays) and tasks.count > IN_PROCESS:
-        decoders = Decoders(work.source, work.rule, tasks, min(work.options.workers, tasks.count), capacity)
+        workers = min(work.options.workers, tasks.count)
+        decoders = Decoders(work.source, work.rule, tasks, workers=workers, capacity=capacity, private=(job.lock,))
     try:
         from vae_serve.batch import runtime
 
@@ -186,6 +188,8 @@ def _run(job: Job, work: Work, report: Report) -> None:
             _write(job, work, _next_full(gathering, work.options, sum(map(len, tasks.rows)), report), begun)
         for thread in threads:
             thread.join()
+        if decoders:
+            decoders.join()
     except BaseException:
         if decoders:
             decoders.stop()
@@ -252,10 +256,9 @@ def decoded_here(
 ) -> Iterator[tuple[Chunk, Bytes]]:
     """For a job so small that other processes would not be worth their start."""
     slot = np.zeros((capacity, *rule.shape), np.uint8)
-    busy = np.zeros(1, np.int64)
     decode = Decoder(rule)
     for rows in tasks:
-        yield decode_rows(source, decode, rows, slot, busy), slot[: len(rows)]
+        yield decode_rows(source, decode, rows, slot), slot[: len(rows)]
 
 
 def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int) -> Iterator[tuple[Chunk, Array]]:

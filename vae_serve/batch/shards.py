@@ -92,6 +92,7 @@ class Job:
 
     folder: Path
     plan: Plan
+    lock: int  # an open file: a process that is forked off must not keep it
     records: dict[int, Json] = field(default_factory=dict)  # of the finished shards, by number
 
     @property
@@ -174,14 +175,14 @@ def open_job(folder: Path, plan: Plan, overwrite: bool = False) -> Iterator[Job]
         except BlockingIOError:
             raise OutputError(f"another run is writing to {folder}; wait for it, or choose another --out") from None
         try:
-            yield _prepare(folder, plan, overwrite)
+            yield _prepare(folder, plan, overwrite, lock)
         except PermissionError as error:
             raise OutputError(f"{folder} cannot be written to: {error.strerror}") from error
     finally:
         os.close(lock)
 
 
-def _prepare(folder: Path, plan: Plan, overwrite: bool) -> Job:
+def _prepare(folder: Path, plan: Plan, overwrite: bool, lock: int) -> Job:
     _refuse_strangers(folder)
     state = folder / _STATE
     found = _read_json(state / "plan.json")
@@ -190,7 +191,7 @@ def _prepare(folder: Path, plan: Plan, overwrite: bool) -> Job:
             f"{folder} holds the result of another job: {'; '.join(_differences(found, plan.to_json()))}. "
             "Choose another --out, or --overwrite"
         )
-    job = Job(folder, plan)
+    job = Job(folder, plan, lock)
     if overwrite or found is None:
         _clear(folder, found)
         state.mkdir()
