@@ -159,6 +159,22 @@ def test_a_picture_depends_on_the_seed_and_its_index_alone(vae_serve, bundle, tm
     assert np.array_equal(np.load(tmp_path / "10.npy"), np.load(tmp_path / "300.npy")[:10])
 
 
+def test_the_parts_of_three_machines_are_the_whole(vae_serve, bundle, tmp_path):
+    words = ["generate", "--count", 10, "--grid", 2, "--seed", 3, "--model", bundle]
+    assert vae_serve(*words, "--out", "whole", cwd=tmp_path).returncode == 0
+    assert vae_serve(*words, "--out", "whole.npy", cwd=tmp_path).returncode == 0
+    arrays = []
+    for part in (1, 2, 3):
+        for out in (f"part{part}", f"part{part}.npy", f"part{part}.parquet"):
+            assert vae_serve(*words, "--shard", f"{part}/3", "--out", out, cwd=tmp_path).returncode == 0
+        arrays.append(np.load(tmp_path / f"part{part}.npy"))
+    assert np.array_equal(np.concatenate(arrays), np.load(tmp_path / "whole.npy"))
+    whole = {file.name: file.read_bytes() for file in (tmp_path / "whole").iterdir()}
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("part[123]/*")} == whole
+    indices = [pq.read_table(tmp_path / f"part{part}.parquet")["index"].to_pylist() for part in (1, 2, 3)]
+    assert indices == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+
+
 def test_pictures_in_colour_keep_their_channels(vae_serve, tmp_path):
     shape = (4, 6, 3)
     bundle = linear_bundle.write(tmp_path / "exports" / "colour", latent_dim=3, image_shape=shape)
@@ -384,6 +400,9 @@ def here(tmp_path, monkeypatch, capsys):
         (["--interpolate", "a.png", "b.png", "--steps", 1], "--steps 1"),
         (["--interpolate", "a.png", "b.png", "--grid", 3], "--grid and --interpolate"),
         (["--grid", 5, "--workers", 0], "--workers 0"),
+        (["--grid", 5, "--shard", "1/2"], "--shard is for many pictures"),
+        (["--count", 2, "--shard", "1/5"], "--shard 1/5 of 2 pictures is none"),
+        (["--count", 2, "--shard", "3/2"], "--shard 3/2: give i/N"),
     ],
 )
 def test_options_that_make_no_sense_are_wrong_usage(here, bundle, tmp_path, words, said):

@@ -22,7 +22,7 @@ from vae_serve.images import pixels
 from vae_serve.latents import Floats
 
 if TYPE_CHECKING:
-    from vae_serve.batch.forms import Form
+    from vae_serve.batch.forms import Form, Numbering
     from vae_serve.batch.shards import Job, Json, Plan, Shard
 
 # `forms` and `shards` are imported where many pictures are made: one is to be there at once.
@@ -120,7 +120,14 @@ def write_file(out: Path, contents: bytes) -> None:
 
 
 def draw_many(
-    bundle: Bundle, points: Points, tiling: Tiling, out: Path, overwrite: bool, workers: int, report: Report
+    bundle: Bundle,
+    points: Points,
+    tiling: Tiling,
+    out: Path,
+    overwrite: bool,
+    workers: int,
+    report: Report,
+    numbering: "Numbering",
 ) -> None:
     """Makes the file or folder that `out` names in OUT.partial, shard by shard, and gives it its name.
 
@@ -134,7 +141,7 @@ def draw_many(
     height, width, channels = bundle.manifest.image_shape
     count = tiling.pictures(points)
     shape = (height * tiling.points // tiling.columns, width * tiling.columns, channels)
-    form = forms.form_of(out, count, shape, points)
+    form = forms.form_of(out, count, shape, points, numbering)
     rows = max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
     if count > rows * MOST_SHARDS:
         raise UsageError(f"{count:,} pictures are more than one job takes, {rows * MOST_SHARDS:,} of this model's")

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -48,7 +49,19 @@ class Form(Protocol):
         """The finished file or folder, within the job's folder."""
 
 
-def form_of(out: Path, pictures: int, shape: Shape, points: Points) -> Form:
+@dataclass(frozen=True)
+class Numbering:
+    """How the pictures of a job, or of one machine's part of it, are numbered."""
+
+    first: int  # the number of the first one
+    count: int  # of all parts together
+
+    def name(self, index: int) -> str:
+        """The file name of picture `index`: 000000.png, wider where the count is, so that sorting keeps order."""
+        return f"{self.first + index:0{max(6, len(str(self.count - 1)))}}.png"
+
+
+def form_of(out: Path, pictures: int, shape: Shape, points: Points, numbering: Numbering) -> Form:
     """The form that the name of the output asks for: its suffix, or a folder where it has none.
 
     Raises:
@@ -60,19 +73,14 @@ def form_of(out: Path, pictures: int, shape: Shape, points: Points) -> Form:
         case ".npz":
             return ArraysFile(pictures, shape, points)
         case ".zip":
-            return PictureZip(pictures)
+            return PictureZip(pictures, numbering)
         case ".parquet":
-            return PictureTable(pictures)
+            return PictureTable(pictures, numbering)
         case "":
-            return PictureFolder(pictures)
+            return PictureFolder(pictures, numbering)
         case ".png":
             raise UsageError(f"{pictures:,} pictures are more than {out} can hold; give a folder, .zip, .npy, ...")
     raise UsageError(f"--out {out}: pictures go to a folder (no dot in its name), .zip, .npy, .npz, .parquet or .png")
-
-
-def picture_name(index: int, count: int) -> str:
-    """The file name of one of `count` pictures: 000000.png, wider where the count is, so that sorting keeps order."""
-    return f"{index:0{max(6, len(str(count - 1)))}}.png"
 
 
 class ArrayFile:
@@ -161,8 +169,8 @@ class PictureFolder:
     suffix = ""
     results: tuple[str, ...] = ()
 
-    def __init__(self, pictures: int) -> None:
-        self._count = pictures
+    def __init__(self, pictures: int, numbering: Numbering) -> None:
+        self._name = numbering.name
         self._folder = Path()
         self.least_bytes = pictures * png.LEAST_BYTES
 
@@ -176,7 +184,7 @@ class PictureFolder:
     def put(self, start: int, pictures: Bytes, z: Floats) -> None:
         """One file for each."""
         for index, picture in enumerate(pictures, start):
-            (self._folder / picture_name(index, self._count)).write_bytes(png.encode(picture))
+            (self._folder / self._name(index)).write_bytes(png.encode(picture))
 
     def part(self, pieces: list[None]) -> None:
         """Nothing to write."""
@@ -192,8 +200,8 @@ class PictureZip:
     suffix = ".records"
     results: tuple[str, ...] = ("pictures.zip",)
 
-    def __init__(self, pictures: int) -> None:
-        self._count = pictures
+    def __init__(self, pictures: int, numbering: Numbering) -> None:
+        self._name = numbering.name
         self.least_bytes = pictures * png.LEAST_BYTES
 
     def begin(self, job: Job) -> None:
@@ -202,8 +210,7 @@ class PictureZip:
     def put(self, start: int, pictures: Bytes, z: Floats) -> bytes:
         """The files' records in the archive."""
         return b"".join(
-            zips.record(picture_name(index, self._count), png.encode(picture))
-            for index, picture in enumerate(pictures, start)
+            zips.record(self._name(index), png.encode(picture)) for index, picture in enumerate(pictures, start)
         )
 
     def part(self, pieces: list[bytes]) -> Write:
@@ -225,8 +232,8 @@ class PictureTable:
     suffix = ".parquet"
     results: tuple[str, ...] = ("pictures.parquet",)
 
-    def __init__(self, pictures: int) -> None:
-        self._count = pictures
+    def __init__(self, pictures: int, numbering: Numbering) -> None:
+        self._numbering = numbering
         self.least_bytes = pictures * png.LEAST_BYTES
 
     def begin(self, job: Job) -> None:
@@ -245,9 +252,9 @@ class PictureTable:
 
         indices = [index for rows, _, _ in pieces for index in rows]
         files = pa.array([file for _, files, _ in pieces for file in files], pa.binary())
-        names = pa.array([picture_name(index, self._count) for index in indices], pa.string())
+        names = pa.array([self._numbering.name(index) for index in indices], pa.string())
         columns = {
-            "index": pa.array(indices, pa.int64()),
+            "index": pa.array([self._numbering.first + index for index in indices], pa.int64()),
             "image": pa.StructArray.from_arrays([files, names], ["bytes", "path"]),
             "z": writers.vectors(np.concatenate([z for _, _, z in pieces])),
         }

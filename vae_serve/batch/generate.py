@@ -41,6 +41,7 @@ class Wish:
     out: Path | None = None  # None: a name that says what it is
     overwrite: bool = False
     workers: int = 1  # decoding threads
+    part: tuple[int, int] = (1, 1)  # of the pictures: this machine's i of N, counted from 1
 
     @property
     def plane(self) -> bool:
@@ -71,13 +72,23 @@ def generate(bundle: Bundle, wish: Wish, report: Callable[..., None] = lambda *_
     out = wish.out or _default_name(wish)
     points = _points(wish, bundle)
     tiling = _tiling(wish, points, out)
-    count = tiling.pictures(points)
-    if count == 1 and _is_png(out):
+    whole = tiling.pictures(points)
+    which, parts = wish.part
+    first, last = whole * (which - 1) // parts, whole * which // parts
+    count = last - first
+    if not count:
+        raise UsageError(f"--shard {which}/{parts} of {whole:,} pictures is none; ask for at most {whole:,} parts")
+    if parts > 1:
+        points = sources.part(points, first * tiling.points, min(last * tiling.points, points.count))
+    if whole == 1 and _is_png(out):
         drawing.refuse_existing(out, wish.overwrite)
         picture = drawing.draw_one(open_decoder(bundle), points, tiling, wish.workers)
         drawing.write_file(out, png.encode(_labelled(picture, wish) if wish.axes else picture))
     else:
-        drawing.draw_many(bundle, points, tiling, out, wish.overwrite, wish.workers, report)
+        from vae_serve.batch.forms import Numbering
+
+        numbering = Numbering(first, whole)
+        drawing.draw_many(bundle, points, tiling, out, wish.overwrite, wish.workers, report, numbering)
     return Result(out, count, points.count, points.missing)
 
 
@@ -102,6 +113,8 @@ def check(wish: Wish, bundle: Bundle) -> None:
         _check_grid(wish, wish.grid, bundle)
     if wish.interpolate is not None:
         _check_line(wish, bundle)
+    if wish.part != (1, 1) and wish.count is None and wish.latents is None:
+        raise UsageError("--shard is for many pictures: --count or --latents")
     _check_plane(wish, bundle)
 
 
@@ -189,10 +202,11 @@ def _default_name(wish: Wish) -> Path:
     grid = f"{wish.grid}x{wish.grid}"
     if wish.interpolate is not None:
         return Path(f"{wish.interpolate[0].stem}-to-{wish.interpolate[1].stem}.png")
+    part = "-part{}of{}".format(*wish.part) if wish.part != (1, 1) else ""
     if wish.latents is not None:
-        return Path(f"{wish.latents.resolve().stem}-decoded")
+        return Path(f"{wish.latents.resolve().stem}-decoded{part}")
     if wish.count is not None:
-        return Path(f"sheets-{grid}-seed{wish.seed}" if wish.grid else f"samples-seed{wish.seed}")
+        return Path((f"sheets-{grid}-seed{wish.seed}" if wish.grid else f"samples-seed{wish.seed}") + part)
     return Path(f"plane-{grid}.png")
 
 

@@ -28,6 +28,16 @@ class Points:
     missing: tuple[int, ...] = ()  # rows of a file that have no vector, and are NaN
 
 
+def part(points: Points, start: int, stop: int) -> Points:
+    """The points `start` to `stop` of some."""
+    return Points(
+        stop - start,
+        lambda first, last: points.rows(start + first, start + last),
+        {**points.about, "part": [start, stop]},
+        tuple(row - start for row in points.missing if start <= row < stop),
+    )
+
+
 def drawn(seed: int, count: int, latent_dim: int) -> Points:
     """The first `count` samples of a seed."""
     return Points(

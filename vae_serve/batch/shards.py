@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vae_serve.errors import OutputError, UsageError
+from vae_serve.errors import OutputError
 
 ROWS_PER_SHARD = 32_768  # what a kill can cost; large enough that a million rows are 31 files
 
@@ -72,18 +72,6 @@ class Plan:
         """As plan.json holds it, and as it comes back from there."""
         found: Json = json.loads(json.dumps(asdict(self)))
         return found
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    """`2/4` is the second of four parts.
-
-    Raises:
-        UsageError: anything but i/N with 1 <= i <= N.
-    """
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(f"--shard {text}: give i/N with i from 1 to N, such as 1/4")
-    return int(found[1]), int(found[2])
 
 
 @dataclass

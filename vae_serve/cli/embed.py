@@ -10,6 +10,7 @@ import typer
 
 from vae_serve import bundle as bundles
 from vae_serve.cli import talk
+from vae_serve.cli.part import parse_part
 from vae_serve.errors import UsageError
 
 SOME_FAILED = 3
@@ -64,7 +65,6 @@ def embed(
     begun = listing.begin(source)
     from vae_serve.batch.embed import Options
     from vae_serve.batch.embed import embed as run
-    from vae_serve.batch.shards import parse_part
     from vae_serve.images.opening import open_source
     from vae_serve.images.pixels import PixelRule
 

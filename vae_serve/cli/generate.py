@@ -8,6 +8,7 @@ import typer
 
 from vae_serve import bundle
 from vae_serve.cli import talk
+from vae_serve.cli.part import parse_part
 from vae_serve.errors import UsageError
 
 
@@ -33,6 +34,7 @@ def generate(
         str | None, typer.Option("--slice", metavar="I,J", help="The plane's two dimensions; the others are 0.")
     ] = None,
     axes: Annotated[bool, typer.Option("--axes", help="Print the plane's coordinates at its edge.")] = False,
+    shard: Annotated[str, typer.Option(help="I/N: this machine's part of N of the pictures.")] = "1/1",
     model: Annotated[
         Path | None, typer.Option(help="The bundle; else the newest under exports/, else the packaged one.")
     ] = None,
@@ -69,6 +71,7 @@ def generate(
         out=out,
         overwrite=overwrite,
         workers=cores() if workers is None else workers,
+        part=parse_part(shard),
     )
     path = bundle.find(model)
     with talk.progress("generate", None, "pictures", quiet) as report:
