@@ -14,6 +14,7 @@ from vae_serve.cli.part import parse_part
 from vae_serve.errors import UsageError
 
 SOME_FAILED = 3
+PATIENCE = 1.0  # seconds without a word
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
@@ -83,6 +84,8 @@ def embed(
     bundle = bundles.load(bundles.find(model))
     rule = PixelRule.from_json(bundle.manifest.pixels)
     rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
+    if begun and not quiet and begun.takes_longer_than(PATIENCE):
+        talk.say(f"listing {source}")
     pictures = open_source(source, begun)
     if not quiet:
         talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")

@@ -5,6 +5,7 @@ Its names come back packed: the list of objects that they were sorted in goes wi
 
 import os
 import pickle
+import select
 from collections import Counter
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Listing:
         self._process = fork(work)
         os.close(answer)
         self._answers = os.fdopen(answers, "rb")
+
+    def takes_longer_than(self, seconds: float) -> bool:
+        """Waits so long at most."""
+        return not select.select([self._answers], [], [], seconds)[0]
 
     def result(self) -> Found:
         """Waits for it; to be called once. Raises as `pictures_below`, or SourceError where the process was ended."""
