@@ -1,19 +1,23 @@
-"""Files to the model's pixels, a run of neighbouring rows at a time."""
+"""Pictures to the model's pixels, a run of neighbouring rows at a time: a chunk."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError
+from vae_serve.images.arrays import Arrays
 from vae_serve.images.decode import Decoder
-from vae_serve.images.pixels import Bytes
+from vae_serve.images.pixels import Bytes, PixelRule, invert
 from vae_serve.images.sources import GONE, Pictures
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
 
 
 class Failure(NamedTuple):
@@ -79,6 +83,47 @@ def decode_rows(
     chunk.lengths[:] = lengths
     chunk.read_seconds, chunk.decode_seconds = read_seconds, decode_seconds
     return chunk
+
+
+def decoded_here(
+    source: Pictures, rule: PixelRule, tasks: Iterator[range], capacity: int
+) -> Iterator[tuple[Chunk, Bytes]]:
+    """For a job so small that other processes would not be worth their start."""
+    slot = np.zeros((capacity, *rule.shape), np.uint8)
+    decode = Decoder(rule)
+    for rows in tasks:
+        yield decode_rows(source, decode, rows, slot), slot[: len(rows)]
+
+
+def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int) -> Iterator[tuple[Chunk, Array]]:
+    """Pictures that are numbers already; they are overwritten after the loop's body."""
+    height, width, _ = rule.shape
+    room = source.room(capacity)
+    for rows in tasks:
+        begun = time.perf_counter()
+        chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
+        pixels = source.take(rows, room)
+        if pixels.dtype != np.uint8:
+            pixels = _checked(pixels.astype(np.float32), chunk)
+        if rule.invert != "no":
+            pixels, inverted = invert(pixels, rule.invert)
+            chunk.notes["inverted"] += inverted
+        chunk.read_seconds = time.perf_counter() - begun
+        yield chunk, pixels
+
+
+def _checked(floats: Floats, chunk: Chunk) -> Floats:
+    """Floats that are no picture become a failure and zeros."""
+    flat = floats.reshape(len(floats), -1)
+    fitting = np.logical_and(flat.min(axis=1) >= 0, flat.max(axis=1) <= 1)  # false for NaN, too
+    for at in np.flatnonzero(~fitting):
+        if np.isfinite(flat[at]).all():
+            why = Failure("range", f"its floats reach from {flat[at].min():g} to {flat[at].max():g}, not from 0 to 1")
+        else:
+            why = Failure("not_finite", "it holds NaN or infinity")
+        chunk.failures[chunk.rows[at]] = why
+    flat[~fitting] = 0
+    return floats
 
 
 def _decode_any(decode: Decoder, data: bytes, place: int, slot: Bytes, chunk: Chunk) -> None:

@@ -21,15 +21,14 @@ from vae_serve import bundle as bundles
 from vae_serve import latents
 from vae_serve.batch import shards
 from vae_serve.batch.decoders import Decoders
-from vae_serve.batch.decoding import Chunk, Failure, decode_rows
+from vae_serve.batch.decoding import Chunk, decoded_here, sliced
 from vae_serve.batch.gathering import Gathered, Gathering
 from vae_serve.batch.layout import Form, Layout
 from vae_serve.batch.shards import Job, Json, Plan
 from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.arrays import Arrays
-from vae_serve.images.decode import Decoder
 from vae_serve.images.names import shown
-from vae_serve.images.pixels import Bytes, PixelRule, invert, to_bytes, to_model
+from vae_serve.images.pixels import PixelRule, to_bytes, to_model
 from vae_serve.images.sources import Pictures
 
 if TYPE_CHECKING:
@@ -249,47 +248,6 @@ def encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[
         parts.append(encoder(rows))
     names = [output.name for output in encoder.spec.outputs]
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
-
-
-def decoded_here(
-    source: Pictures, rule: PixelRule, tasks: Iterator[range], capacity: int
-) -> Iterator[tuple[Chunk, Bytes]]:
-    """For a job so small that other processes would not be worth their start."""
-    slot = np.zeros((capacity, *rule.shape), np.uint8)
-    decode = Decoder(rule)
-    for rows in tasks:
-        yield decode_rows(source, decode, rows, slot), slot[: len(rows)]
-
-
-def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int) -> Iterator[tuple[Chunk, Array]]:
-    """Pictures that are numbers already; they are overwritten after the loop's body."""
-    height, width, _ = rule.shape
-    room = source.room(capacity)
-    for rows in tasks:
-        begun = time.perf_counter()
-        chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
-        pixels = source.take(rows, room)
-        if pixels.dtype != np.uint8:
-            pixels = _checked(pixels.astype(np.float32), chunk)
-        if rule.invert != "no":
-            pixels, inverted = invert(pixels, rule.invert)
-            chunk.notes["inverted"] += inverted
-        chunk.read_seconds = time.perf_counter() - begun
-        yield chunk, pixels
-
-
-def _checked(floats: Floats, chunk: Chunk) -> Floats:
-    """Floats that are no picture become a failure and zeros."""
-    flat = floats.reshape(len(floats), -1)
-    fitting = np.logical_and(flat.min(axis=1) >= 0, flat.max(axis=1) <= 1)  # false for NaN, too
-    for at in np.flatnonzero(~fitting):
-        if np.isfinite(flat[at]).all():
-            why = Failure("range", f"its floats reach from {flat[at].min():g} to {flat[at].max():g}, not from 0 to 1")
-        else:
-            why = Failure("not_finite", "it holds NaN or infinity")
-        chunk.failures[chunk.rows[at]] = why
-    flat[~fitting] = 0
-    return floats
 
 
 def _next_full(gathering: Gathering, options: Options, total: int, report: Report) -> Gathered:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vae_serve.batch import results, writers
-from vae_serve.batch.decoding import Chunk
-from vae_serve.batch.embed import decoded_here, encode, sliced
+from vae_serve.batch.decoding import Chunk, decoded_here, sliced
+from vae_serve.batch.embed import encode
 from vae_serve.batch.runtime import Network, in_batches, open_decoder, open_encoder
 from vae_serve.bundle import Bundle
 from vae_serve.errors import OutputError, SourceError
