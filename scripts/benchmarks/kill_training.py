@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Kills a training at random moments, resumes it, and compares its weights with those of an undisturbed one.
 
-scripts/kill_training [KILLS] [SEED]. Ends with exit code 1 where a single bit differs.
+scripts/bench kill_training [KILLS] [SEED]. Ends with exit code 1 where a single bit differs.
 """
 
 import os
@@ -12,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 

@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 """What each part of the recipe `best` is worth for the small model, and what else was tried: a table of trainings.
 
-scripts/ablation [--epochs 12] [--seeds 0 1] [--only NAME ...] [--jobs 2] [--out runs/ablation]
+scripts/bench ablation [--epochs 12] [--seeds 0 1] [--only NAME ...] [--jobs 2] [--out runs/ablation]
 
 A row is the recipe with one change, trained from the same seeds. Trainings that are finished in --out are kept, so the
-same command goes on where it was stopped. A training takes one core. The choice is the validation split's; the test set is
-shown because the README quotes it. Prints a markdown table, in nats per image.
+same command goes on where it was stopped. A training takes one core. The choice is the validation split's; the test set
+is shown because the README quotes it. Prints a markdown table, in nats per image.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vae_serve.train import backend, recipes, runs  # noqa: E402  (the path must be set first)
@@ -29,6 +28,7 @@ from vae_serve.train.config import Config  # noqa: E402
 from vae_serve.train.recipes import Phase, Recipe  # noqa: E402
 
 FIRST, REST = recipes.RECIPES["best"].phases
+RUN_AWAY = 1000.0  # nats an image: more than a model costs that gives every pixel an even chance
 TARGET = REST.epochs + FIRST.epochs  # epochs that the variants below are written for
 
 
@@ -136,7 +136,7 @@ def averaged(model: Any, steps: int) -> Any:
 def train(name: str, seed: int, epochs: int, path: Path) -> None:
     """One training, in this process."""
     variant = VARIANTS[name]
-    backend.start("scripts/ablation")
+    backend.start("scripts/bench ablation")
     from vae_serve.train import data, fit
 
     recipe = Recipe(name, variant.phases)
@@ -147,7 +147,13 @@ def train(name: str, seed: int, epochs: int, path: Path) -> None:
     if variant.model:
         steps = epochs * 48_000 // config.batch_size
         fit.VariationalAutoencoder = globals()[variant.model](fit.VariationalAutoencoder, steps)
-    fit.train(config, data.load("mnist"), path, f"scripts/ablation --only {name}", fit.Hooks(lambda *_, **__: None, print))
+    fit.train(
+        config,
+        data.load("mnist"),
+        path,
+        f"scripts/bench ablation --only {name}",
+        fit.Hooks(lambda *_, **__: None, print),
+    )
 
 
 def finished(path: Path) -> runs.Run | None:
@@ -182,7 +188,7 @@ def main() -> None:
                 shutil.rmtree(where[job])
             core = free.get()
             pinned = ["taskset", "--cpu-list", core, sys.executable, __file__, *words]
-            ended = subprocess.run([*map(str, pinned)], capture_output=True, text=True)
+            ended = subprocess.run([*map(str, pinned)], check=False, capture_output=True, text=True)
             free.put(core)
             said = ended.stderr.strip().splitlines()[-1:] if ended.returncode else ["done"]
             print(name, seed, *said, file=sys.stderr, flush=True)
@@ -197,14 +203,15 @@ def main() -> None:
 
 
 def figures(paths: list[Path]) -> tuple[list[float | None], list[float]]:
-    """Validation loss of the last epoch, None where the training diverged; test figures of those that did not."""
+    """Validation loss of the last epoch, None where it diverged or an image ran away with it; and on the test set."""
     found = [finished(path) for path in paths]
     validation = [run.record["metrics"]["last_epoch"]["val_loss"] if run else None for run in found]
+    validation = [loss if loss is not None and loss < RUN_AWAY else None for loss in validation]
     return validation, [run.record["metrics"]["test"]["negative_elbo"] for run in found if run]
 
 
 def row(name: str, validation: list[float | None], test: list[float], base: list[float | None] | None) -> str:
-    cells = ", ".join("diverged" if value is None else f"{value:.2f}" for value in validation)
+    cells = ", ".join("ran away" if value is None else f"{value:.2f}" for value in validation)
     known = [value for value in validation if value is not None]
     if not test or len(known) < len(validation):
         return f"| {VARIANTS[name].about} | {cells} | | | |"
@@ -212,7 +219,9 @@ def row(name: str, validation: list[float | None], test: list[float], base: list
         return f"| {VARIANTS[name].about} | | | | {statistics.mean(test):.2f} |"
     apart = [own - other for own, other in zip(known, base, strict=True) if other is not None] if base else []
     against = f"{statistics.mean(apart):+.2f}" if apart and name != "best" else ""
-    return f"| {VARIANTS[name].about} | {cells} | {statistics.mean(known):.2f} | {against} | {statistics.mean(test):.2f} |"
+    return (
+        f"| {VARIANTS[name].about} | {cells} | {statistics.mean(known):.2f} | {against} | {statistics.mean(test):.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 """What an export is worth, as a markdown table: each architecture in each form against tf2onnx's own graph.
 
-scripts/bench_export [--runs FOLDER ...] [--arch conv wide dcgan mlp]
-scripts/bench_export --whole wide
+scripts/bench export [--runs FOLDER ...] [--arch conv wide dcgan mlp]
+scripts/bench export --whole wide
 
 Weights are those of the given runs, else untrained ones with shaken BatchNorm statistics. Every graph runs in ONNX
-Runtime and in OpenVINO on one thread; the sides of a ratio take turns in one process, the best batch of each counts, and
-time is the process' own CPU time, so that a busy machine weighs on both alike.
+Runtime and in OpenVINO on one thread; the sides of a ratio take turns in one process, the best batch of each counts,
+and time is the process' own CPU time, so that a busy machine weighs on both alike.
 
 --whole times `vae-serve export`, gate and all, of such an untrained network as a process of its own.
 """
@@ -25,12 +24,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vae_serve.train import backend  # noqa: E402  (the path must be set first)
 
-backend.start("scripts/bench_export")
+backend.start("scripts/bench export")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -67,11 +66,15 @@ def main() -> None:
             print(_whole(name), flush=True)
         return
     images = mnist.load("test")[0]
-    print(f"{platform.processor() or platform.machine()}, {_cpu()}, one thread; ONNX Runtime {ort.__version__}, "
-          f"OpenVINO {version('openvino')}, "
-          f"tf2onnx {tf2onnx.__version__}, TensorFlow {tf.__version__}\n")
-    print("| weights | network | form | rows compared | largest difference | nodes | bytes "
-          "| ONNX Runtime, images/s (batch) | against plain | OpenVINO, images/s (batch) | against plain |")
+    print(
+        f"{platform.processor() or platform.machine()}, {_cpu()}, one thread; ONNX Runtime {ort.__version__}, "
+        f"OpenVINO {version('openvino')}, "
+        f"tf2onnx {tf2onnx.__version__}, TensorFlow {tf.__version__}\n"
+    )
+    print(
+        "| weights | network | form | rows compared | largest difference | nodes | bytes "
+        "| ONNX Runtime, images/s (batch) | against plain | OpenVINO, images/s (batch) | against plain |"
+    )
     print("|" + "---|" * 11)
     for name, encoder, decoder in (*_from_runs(asked.runs), *_shaken(asked.arch if not asked.runs else [])):
         shape, latent_dim = tuple(encoder.inputs[0].shape[1:]), int(decoder.inputs[0].shape[1])
@@ -100,8 +103,14 @@ def shaken(model: keras.Model) -> keras.Model:
         if isinstance(layer, keras.layers.BatchNormalization):
             n = layer.gamma.shape[0]
             sign = stream.choice([1, 1, 1, -1], n)
-            layer.set_weights([stream.uniform(0.3, 1.7, n) * sign, stream.normal(0, 0.5, n), stream.normal(0.1, 0.3, n),
-                               stream.uniform(0.5, 1.5, n)])
+            layer.set_weights(
+                [
+                    stream.uniform(0.3, 1.7, n) * sign,
+                    stream.normal(0, 0.5, n),
+                    stream.normal(0.1, 0.3, n),
+                    stream.uniform(0.5, 1.5, n),
+                ]
+            )
     return model
 
 
@@ -141,8 +150,10 @@ def _whole(name: str) -> str:
 
 
 def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray) -> None:
-    function = tf.function(lambda x: dict(zip((o.name for o in spec.outputs), tf.nest.flatten(model(x)), strict=True)),
-                           input_signature=[tf.TensorSpec([None, *spec.inputs[0].shape[1:]], tf.float32, spec.inputs[0].name)])
+    function = tf.function(
+        lambda x: dict(zip((o.name for o in spec.outputs), tf.nest.flatten(model(x)), strict=True)),
+        input_signature=[tf.TensorSpec([None, *spec.inputs[0].shape[1:]], tf.float32, spec.inputs[0].name)],
+    )
     plain, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
     graphs = {"plain": plain.SerializeToString()}
     for form in FORMS[::-1]:
@@ -154,10 +165,12 @@ def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray) -> None:
         outputs = gate.in_chunks(gate.run_onnx(contents, spec, ort.GraphOptimizationLevel.ORT_ENABLE_ALL), rows)
         apart = max(float(parity.difference(*pair).max()) for pair in zip(expected, outputs, strict=True))
         (rate, batch), (other, other_batch) = rates[form], others[form]
-        print(f"| {name} | {spec.file.removesuffix('.onnx')} | {form} | {len(rows):,} | {apart:.1e} "
-              f"| {len(onnx.load_from_string(contents).graph.node)} | {len(contents):,} | {rate:,.0f} ({batch}) "
-              f"| {rate / rates['plain'][0]:.2f} | {other:,.0f} ({other_batch}) | {other / others['plain'][0]:.2f} |",
-              flush=True)
+        print(
+            f"| {name} | {spec.file.removesuffix('.onnx')} | {form} | {len(rows):,} | {apart:.1e} "
+            f"| {len(onnx.load_from_string(contents).graph.node)} | {len(contents):,} | {rate:,.0f} ({batch}) "
+            f"| {rate / rates['plain'][0]:.2f} | {other:,.0f} ({other_batch}) | {other / others['plain'][0]:.2f} |",
+            flush=True,
+        )
 
 
 def _in_onnxruntime(contents: bytes, spec: Any) -> Run:
