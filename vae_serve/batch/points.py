@@ -158,12 +158,14 @@ def _read_parquet(paths: Iterable[Path]) -> tuple[npt.NDArray[Any], tuple[int, .
         try:
             (table,) = writers.read_parquet([path])
             name = "z_mean" if "z_mean" in table.column_names else "z"
-            column = table.column(name)
-            size = column.type.list_size
-        except (pa.ArrowException, KeyError, AttributeError) as error:
+            arrays.append(writers.values(table.column(name)))
+        except (pa.ArrowException, KeyError, ValueError) as error:
             raise SourceError(f"{path} has no column z_mean or z of vectors of one size: {error}") from error
-        arrays.append(writers.values(column, size))
-    array = np.concatenate(arrays)
+    sizes = {array.shape[1] for array in arrays if not np.isnan(array).all()}  # nothing but nulls has none
+    if len(sizes) > 1:
+        raise SourceError(f"{path.parent} has vectors of {' and of '.join(map(str, sorted(sizes)))} numbers")
+    (size,) = sizes or {1}
+    array = np.concatenate([one if one.shape[1] == size else np.full((len(one), size), np.nan) for one in arrays])
     return array, _nan_rows(array)
 
 

@@ -71,10 +71,10 @@ def finish(job: Job, layout: Layout) -> None:
 def _write(file: BinaryIO, *, name: str, parts: list[Path], layout: Layout, rows: int) -> None:
     match name:
         case "ids.csv":
-            writers.write_csv(file, list(ABOUT), _cells(parts, []))
+            writers.write_csv(file, list(ABOUT), _cells(parts, [], layout.latent_dim))
         case "embeddings.csv":
             header = [f"{output}_{axis}" for output in layout.outputs for axis in range(layout.latent_dim)]
-            writers.write_csv(file, [*ABOUT, *header], _cells(parts, layout.outputs))
+            writers.write_csv(file, [*ABOUT, *header], _cells(parts, layout.outputs, layout.latent_dim))
         case "vectors.tsv":
             for table in _fine(parts):
                 for vector in writers.values(table[layout.outputs[0]], layout.latent_dim):
@@ -94,16 +94,15 @@ def _write(file: BinaryIO, *, name: str, parts: list[Path], layout: Layout, rows
             writers.write_npy(file, vectors, (rows, layout.latent_dim), np.float32)
 
 
-def _cells(parts: list[Path], outputs: Sequence[str]) -> Iterator[list[Any]]:
+def _cells(parts: list[Path], outputs: Sequence[str], latent_dim: int) -> Iterator[list[Any]]:
     """The rows as a table of text; vectors as digits that give the same float32 back, a failed row's cells empty."""
     for table in writers.read_parquet(parts):
         about = [table[name].to_pylist() for name in ABOUT]
         vectors = [table[name].to_pylist() for name in outputs]
-        size = [table[name].type.list_size for name in outputs]
         for row in range(len(table)):
             cells = [column[row] for column in about]
-            for column, width in zip(vectors, size, strict=True):
-                cells += [None] * width if column[row] is None else [f"{value:.9g}" for value in column[row]]
+            for column in vectors:
+                cells += [None] * latent_dim if column[row] is None else [f"{value:.9g}" for value in column[row]]
             yield cells
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 Floats = npt.NDArray[np.float32]
@@ -23,10 +24,24 @@ Given = npt.NDArray[np.bool_]
 
 
 def vectors(values: Floats, given: Given | None = None) -> pa.Array:
-    """(n, d) float32 as a column of fixed-size lists; null where `given` (n,) is false."""
+    """(n, d) float32 as a column of lists; null where `given` (n,) is false.
+
+    Not of fixed-size lists, though all are of one size: up to version 24 pyarrow cannot write, or cannot read back, a
+    Parquet file in which one of those is null.
+    """
     count, size = values.shape
-    flat = pa.Array.from_buffers(pa.float32(), count * size, [None, pa.py_buffer(np.ascontiguousarray(values))])
-    return pa.Array.from_buffers(pa.list_(pa.float32(), size), count, [bits(given)], children=[flat])
+    lengths = np.full(count, size, np.int32)
+    if given is not None and not given.all():
+        values, lengths = values[given], lengths * given
+    flat = pa.Array.from_buffers(pa.float32(), values.size, [None, pa.py_buffer(np.ascontiguousarray(values))])
+    return pa.Array.from_buffers(pa.list_(pa.float32()), count, [bits(given), _offsets(lengths)], children=[flat])
+
+
+def _offsets(lengths: npt.NDArray[np.int32]) -> pa.Buffer:
+    """Where each of neighbouring values begins, and the last one ends."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.py_buffer(offsets)
 
 
 def numbers(values: Array, given: Given | None = None) -> pa.Array:
@@ -47,9 +62,7 @@ def texts(values: Sequence[bytes | None]) -> pa.Array:
 
 def strings(text: bytes, lengths: npt.NDArray[np.int32], given: Given | None = None) -> pa.Array:
     """UTF-8, end to end, as a column of strings of so many bytes each (n,); null where `given` (n,) is false."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text), bits(given))
+    return pa.StringArray.from_buffers(len(lengths), _offsets(lengths), pa.py_buffer(text), bits(given))
 
 
 def choices(words: Sequence[bytes], which: npt.NDArray[np.int64]) -> pa.Array:
@@ -109,12 +122,20 @@ def read_parquet(paths: Iterable[Path]) -> Iterator[pa.Table]:
         yield pq.read_table(path, use_threads=False, memory_map=True)
 
 
-def values(column: pa.ChunkedArray, size: int) -> Floats:
-    """A column of fixed-size lists as (n, size) float32; null rows are NaN."""
+def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:
+    """A column of lists as (n, size) float32; null rows are NaN. Without a `size` that of the lists is taken.
+
+    Raises:
+        ValueError: they are not lists of numbers, all of this one size.
+    """
+    lengths = pc.list_value_length(column).drop_null().unique().to_pylist()
+    size = (lengths[0] if lengths else 0) if size is None else size
+    if set(lengths) - {size}:
+        raise ValueError(f"its lists are of the sizes {', '.join(map(str, sorted(lengths)))}")
     parts = []
     for chunk in column.chunks:
         rows = np.full((len(chunk), size), np.nan, np.float32)
-        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten()).reshape(-1, size)
+        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten(), np.float32).reshape(-1, size)
         parts.append(rows)
     return np.concatenate(parts) if parts else np.empty((0, size), np.float32)
 
