@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 Floats = npt.NDArray[np.float32]
@@ -128,6 +127,8 @@ def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:
     Raises:
         ValueError: they are not lists of numbers, all of this one size.
     """
+    import pyarrow.compute as pc  # not above: writing does without its import
+
     lengths = pc.list_value_length(column).drop_null().unique().to_pylist()
     size = (lengths[0] if lengths else 0) if size is None else size
     if set(lengths) - {size}:
