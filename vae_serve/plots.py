@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
 }
 
+FAR = 10  # times the middle half's spread above it: what lies beyond would flatten the rest
 FEW = 10  # epochs that are shown as points on their line
 
 P = ParamSpec("P")
@@ -119,8 +120,13 @@ def loss(history: Sequence[Mapping[str, float]]) -> Figure:
         if len(history) >= FEW:  # the first tenth falls from far above, and would flatten the rest
             later = history[len(history) // 10 :]
             seen = [row[key] for row in later for key in (name, f"val_{name}") if key in row]
-            margin = 0.05 * (max(seen) - min(seen)) or 1.0
-            axes.set_ylim(min(seen) - margin, max(seen) + margin)
+            low, high = np.quantile(seen, (0.25, 0.75))
+            inside = [value for value in seen if value <= high + FAR * (high - low or 1.0)]
+            margin = 0.05 * (max(inside) - min(inside)) or 1.0
+            axes.set_ylim(min(inside) - margin, max(inside) + margin)
+            if beyond := len(seen) - len(inside):  # one image whose variance ran away for an epoch
+                said = f"{beyond} value{'s' * (beyond > 1)} up to {max(seen):.2g} not shown"
+                axes.text(0.98, 0.02, said, transform=axes.transAxes, ha="right", fontsize="small")
         axes.set(title=title, xlabel="epoch", ylabel="nats per image" if place == 1 else "")
         axes.grid(True)
         axes.legend()

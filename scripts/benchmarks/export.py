@@ -48,6 +48,7 @@ from vae_serve.train import architectures, runs  # noqa: E402
 from vae_serve.train.config import Config  # noqa: E402
 
 BATCHES = (16, 32, 64, 128, 256)
+WEB_BATCHES = (1, 64)  # a page that follows the mouse asks for one
 ROUNDS = 9
 SECONDS = 0.08  # of one side of one round
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="*", default=["conv", "mlp", "wide", "dcgan"])
     parser.add_argument("--runs", nargs="*", type=Path, default=[])
+    parser.add_argument("--web", action="store_true", help="in a browser too; wants what scripts/runtimes installs")
     parser.add_argument("--whole", nargs="*", default=[], metavar="ARCH")
     asked = parser.parse_args()
     if asked.whole:
@@ -74,14 +76,17 @@ def main() -> None:
     print(
         "| weights | network | form | rows compared | largest difference | nodes | bytes "
         "| ONNX Runtime, images/s (batch) | against plain | OpenVINO, images/s (batch) | against plain |"
+        + "".join(f" browser, images/s (batch {batch}) | against plain |" for batch in WEB_BATCHES if asked.web)
     )
-    print("|" + "---|" * 11)
+    print("|" + "---|" * (11 + 2 * len(WEB_BATCHES) * asked.web))
     for name, encoder, decoder in (*_from_runs(asked.runs), *_shaken(asked.arch if not asked.runs else [])):
         shape, latent_dim = tuple(encoder.inputs[0].shape[1:]), int(decoder.inputs[0].shape[1])
         spec = encoder_spec(shape, latent_dim, "float32")
-        _table(name, encoder, spec, gate.rows_within_budget(encoder, pixels.to_model(images)))
+        _table(name, encoder, spec, gate.rows_within_budget(encoder, pixels.to_model(images)), asked.web)
         z = np.random.default_rng(0).standard_normal((10_000, latent_dim), np.float32)
-        _table(name, decoder, decoder_spec(shape, latent_dim, "float32"), gate.rows_within_budget(decoder, z))
+        _table(
+            name, decoder, decoder_spec(shape, latent_dim, "float32"), gate.rows_within_budget(decoder, z), asked.web
+        )
 
 
 def _from_runs(paths: list[Path]) -> Iterator[tuple[str, keras.Model, keras.Model]]:
@@ -149,7 +154,7 @@ def _whole(name: str) -> str:
     return f"| {name} | {wall:.0f} | {cpu:.0f} | {used.ru_maxrss / 1024:,.0f} | {size / 2**20:,.0f} |"
 
 
-def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray) -> None:
+def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray, web: bool) -> None:
     function = tf.function(
         lambda x: dict(zip((o.name for o in spec.outputs), tf.nest.flatten(model(x)), strict=True)),
         input_signature=[tf.TensorSpec([None, *spec.inputs[0].shape[1:]], tf.float32, spec.inputs[0].name)],
@@ -161,6 +166,7 @@ def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray) -> None:
     expected = gate.in_chunks(gate.run_keras(model), rows)
     rates = _images_per_second({form: _in_onnxruntime(contents, spec) for form, contents in graphs.items()}, rows)
     others = _images_per_second({form: _in_openvino(contents, spec) for form, contents in graphs.items()}, rows)
+    browser = _in_browser(graphs, spec) if web else {}
     for form, contents in graphs.items():
         outputs = gate.in_chunks(gate.run_onnx(contents, spec, ort.GraphOptimizationLevel.ORT_ENABLE_ALL), rows)
         apart = max(float(parity.difference(*pair).max()) for pair in zip(expected, outputs, strict=True))
@@ -168,9 +174,22 @@ def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray) -> None:
         print(
             f"| {name} | {spec.file.removesuffix('.onnx')} | {form} | {len(rows):,} | {apart:.1e} "
             f"| {len(onnx.load_from_string(contents).graph.node)} | {len(contents):,} | {rate:,.0f} ({batch}) "
-            f"| {rate / rates['plain'][0]:.2f} | {other:,.0f} ({other_batch}) | {other / others['plain'][0]:.2f} |",
+            f"| {rate / rates['plain'][0]:.2f} | {other:,.0f} ({other_batch}) | {other / others['plain'][0]:.2f} |"
+            + "".join(f" {found[form]:,.0f} | {found[form] / found['plain']:.2f} |" for found in browser.values()),
             flush=True,
         )
+
+
+def _in_browser(graphs: dict[str, bytes], spec: Any) -> dict[int, dict[str, float]]:
+    """Rows a second in ONNX Runtime Web, by batch and form."""
+    with tempfile.TemporaryDirectory() as folder:
+        for form, contents in graphs.items():
+            Path(folder, f"{form}.onnx").write_bytes(contents)
+        shape = ",".join(map(str, spec.inputs[0].shape[1:]))
+        script = ROOT / "scripts/conformance/time_in_browser.mjs"
+        words = ["node", script, folder, spec.inputs[0].name, shape, *WEB_BATCHES]
+        found = json.loads(subprocess.run([*map(str, words)], check=True, stdout=subprocess.PIPE).stdout)
+    return {batch: {form: found[f"{form}.onnx"][str(batch)] for form in graphs} for batch in WEB_BATCHES}
 
 
 def _in_onnxruntime(contents: bytes, spec: Any) -> Run:
