@@ -31,7 +31,7 @@ from vae_serve.images.names import shown
 from vae_serve.images.pixels import Bytes, PixelRule
 from vae_serve.images.sources import Pictures
 
-SLOT_MEMORY = 32 << 20  # bytes of all slots: what the processes decode ahead while the model is still being loaded
+SLOT_MEMORY = 16 << 20  # bytes of all slots: what the processes decode ahead while the model is still being loaded
 MOST_SLOTS = 1024  # so that all tasks in flight fit into the pipe's 64 KB
 
 _TASK = struct.Struct("<qqq")  # start, stop, slot; a pipe hands out records of this size whole
