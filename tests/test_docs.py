@@ -25,7 +25,7 @@ def shown_commands(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_that_a_page_shows_has_options_that_exist(page: Path):
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(app())
     for line in shown_commands(page):
         words = shlex.split(line, comments=True)[1:]
         words = words[: next((i for i, word in enumerate(words) if word in {"|", ">", "&&"}), len(words))]

@@ -5,23 +5,14 @@ Each command lives in a module of its own; here are the table from error to exit
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
 
 from vae_serve import __version__, errors
 from vae_serve.cli import talk
-from vae_serve.cli.embed import embed
-from vae_serve.cli.evaluate import evaluate
-from vae_serve.cli.export import export
-from vae_serve.cli.generate import generate
-from vae_serve.cli.inspect import inspect
-from vae_serve.cli.plot import plot
-from vae_serve.cli.reconstruct import reconstruct
-from vae_serve.cli.runs import runs
-from vae_serve.cli.train import train
-from vae_serve.cli.verify import verify
 
 OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -32,12 +23,17 @@ EXIT_CODES: dict[type[Exception], int] = {  # the first that fits
     MemoryError: FAILED,
 }
 
-app = typer.Typer(
-    name="vae-serve",
-    rich_markup_mode=None,  # plain help answers four times faster
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
+COMMANDS = (  # in the order of the help; each is the function of this name in the module of this name
+    "train",
+    "evaluate",
+    "plot",
+    "runs",
+    "export",
+    "verify",
+    "inspect",
+    "embed",
+    "generate",
+    "reconstruct",
 )
 
 
@@ -47,8 +43,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def vae_serve(
+def _vae_serve(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
@@ -60,20 +55,20 @@ def vae_serve(
     """
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (  # in the order of the help, each from the module of its name
-    train,
-    evaluate,
-    plot,
-    runs,
-    export,
-    verify,
-    inspect,
-    embed,
-    generate,
-    reconstruct,
-)
-for command in COMMANDS:
-    app.command()(command)
+def app(words: Sequence[str] = ()) -> typer.Typer:
+    """The command line, with the one command that `words` ask for, or with all: what is not asked for is not loaded."""
+    made = typer.Typer(
+        name="vae-serve",
+        rich_markup_mode=None,  # plain help answers four times faster
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    made.callback()(_vae_serve)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name in (asked,) if asked in COMMANDS else COMMANDS:
+        made.command()(getattr(import_module(f"{__name__}.{name}"), name))
+    return made
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -81,7 +76,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words  # wherever it was typed
     try:
-        app([word for word in words if word != "--debug"], prog_name="vae-serve")
+        app(words)([word for word in words if word != "--debug"], prog_name="vae-serve")
     except SystemExit as exit_:  # Typer's: the command ended, its options were wrong, or Ctrl-C
         if exit_.code == INTERRUPTED:
             talk.say("interrupted")
