@@ -81,7 +81,10 @@ def resume(run: runs.Run, config: Config, data: Dataset, hooks: Hooks) -> runs.R
     if run.record["data"]["sha256"] != data.sha256:
         raise RunError(f"{run.path} was trained on other images: the SHA-256 of --data {config.data} differs")
     training = _Training(config, data, run.path, hooks)
-    then, now = {**run.record["versions"], "cores": run.record.get("cores", "unknown")}, {**_versions(), "cores": cores()}
+    then, now = (
+        {**run.record["versions"], "cores": run.record.get("cores", "unknown")},
+        {**_versions(), "cores": cores()},
+    )
     if changed := [f"{name} {then[name]}, now {now[name]}" for name in now if then[name] != now[name]]:
         hooks.note(f"{run.path} was started with {', '.join(changed)}: the last bits may differ")
     return training.run({**run.record, "status": "running"})
