@@ -20,12 +20,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from vae_serve.train import backend, recipes, runs  # noqa: E402  (the path must be set first)
-from vae_serve.train.config import Config  # noqa: E402
-from vae_serve.train.recipes import Phase, Recipe  # noqa: E402
+from vae_serve.train import backend, recipes, runs
+from vae_serve.train.config import Config
+from vae_serve.train.recipes import Phase, Recipe
 
 FIRST, REST = recipes.RECIPES["best"].phases
 RUN_AWAY = 1000.0  # nats an image: more than a model costs that gives every pixel an even chance

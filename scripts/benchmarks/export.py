@@ -25,27 +25,26 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
 
-from vae_serve.train import backend  # noqa: E402  (the path must be set first)
+from vae_serve.train import backend
 
 backend.start("scripts/bench export")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-import onnxruntime as ort  # noqa: E402
-import tensorflow as tf  # noqa: E402
-import tf2onnx  # noqa: E402
+import keras
+import numpy as np
+import onnx
+import onnxruntime as ort
+import tensorflow as tf
+import tf2onnx
 
-from vae_serve import parity  # noqa: E402
-from vae_serve.export import gate  # noqa: E402
-from vae_serve.export.build import FORMS, deployed  # noqa: E402
-from vae_serve.export.onnx import OPSET, to_onnx  # noqa: E402
-from vae_serve.export.signature import decoder_spec, encoder_spec  # noqa: E402
-from vae_serve.images import mnist, pixels  # noqa: E402
-from vae_serve.train import architectures, runs  # noqa: E402
-from vae_serve.train.config import Config  # noqa: E402
+from vae_serve import parity
+from vae_serve.export import gate
+from vae_serve.export.build import FORMS, deployed
+from vae_serve.export.onnx import OPSET, to_onnx
+from vae_serve.export.signature import decoder_spec, encoder_spec
+from vae_serve.images import mnist, pixels
+from vae_serve.train import architectures, runs
+from vae_serve.train.config import Config
 
 BATCHES = (16, 32, 64, 128, 256)
 WEB_BATCHES = (1, 64)  # a page that follows the mouse asks for one

@@ -139,6 +139,19 @@ def test_what_was_done_to_pictures_is_counted(done):
     assert done.stats["notes"] == {"animated": 2, "turned": 1}
 
 
+def run(*words: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A command in a process whose Python or whose privileges are not the usual ones."""
+    return subprocess.run(
+        [*map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_a_file_without_permission_is_a_row(tmp_path):
     bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
     (tmp_path / "pictures").mkdir()
@@ -147,15 +160,7 @@ def test_a_file_without_permission_is_a_row(tmp_path):
     # nothing is unreadable to root, unless it gives up that privilege
     unprivileged = () if os.geteuid() else ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
     words = ("-m", "vae_serve", "embed", "pictures", "--model", bundle, "--out", "out")
-    ran = subprocess.run(
-        [*unprivileged, sys.executable, *map(str, words)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = run(*unprivileged, sys.executable, *words, cwd=tmp_path)
     assert ran.returncode == 3, ran.stderr
     assert pq.read_table(tmp_path / "out")["error"][0].as_py() == "unreadable: it cannot be read: Permission denied"
 
@@ -220,15 +225,7 @@ def test_a_picture_that_crashes_the_decoder_is_a_row_and_a_process_that_died_by_
     (tmp_path / "pictures" / "20.png").write_bytes(b"deadly")
     (tmp_path / "pictures" / "40.png").write_bytes(b"deadly once")
     words = ["embed", "pictures", "--model", bundle, "--out", "out", "--rows-per-shard", "8", "--workers", "2", "-q"]
-    ran = subprocess.run(
-        [sys.executable, "-c", DEADLY, *map(str, words)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = run(sys.executable, "-c", DEADLY, *words, cwd=tmp_path)
     assert ran.returncode == 3, ran.stderr
     rows = {row["path"]: row for row in pq.read_table(tmp_path / "out").to_pylist()}
     assert rows["20.png"]["error"] == "crashed: the decoder crashed at it twice (SIGSEGV)"

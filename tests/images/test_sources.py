@@ -3,6 +3,8 @@
 import gzip
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -341,3 +343,21 @@ def test_numbers_sort_as_they_count():
 def test_a_name_that_is_no_utf8_is_shown_with_escapes():
     text, lengths = PackedNames([b"caf\xc3\xa9.png", b"caf\xe9.png"]).text(range(2))
     assert (text, lengths.tolist()) == ("café.pngcaf\\xe9.png".encode(), [9, 11])
+
+
+def test_a_listing_ends_with_the_one_who_asked_for_it(tmp_path):
+    """Its names are more than a pipe holds, so that it waits to be read when its parent is killed."""
+    for number in range(400):
+        (tmp_path / f"{number:04}{'x' * 200}.png").touch()
+    code = f"""
+import os, sys
+from pathlib import Path
+from vae_serve.images.listing import Listing
+listing = Listing(Path({str(tmp_path)!r}))
+assert not listing.takes_longer_than(30)
+os.kill(os.getpid(), 9)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=60)  # until nobody holds its stderr any more
+    assert (process.returncode, said) == (-9, b"")

@@ -27,6 +27,7 @@ class Listing:
         answers, answer = os.pipe()
 
         def work() -> None:
+            os.close(answers)  # the parent's alone: with it gone, writing ends, and so does this process
             with os.fdopen(answer, "wb") as out:
                 pickle.dump(_answer(folder), out, pickle.HIGHEST_PROTOCOL)
 

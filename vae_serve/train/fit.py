@@ -98,7 +98,7 @@ class _Training:
         self.recipe = recipes.find(config.recipe, config.arch, config.epochs)
         self.train_count = _train_count(config, len(data.train_images))
         # An operation of a small model is too short to be shared by cores, but the two halves of a batch are not.
-        apart = not self.recipe.phases[-1].batch_statistics
+        apart = config.precision == "float32" and not self.recipe.phases[-1].batch_statistics
         self.strategy = devices.choose(config.device, config.precision, apart)
         self.on_cpu = not tf.config.get_visible_devices("GPU")
         if config.batch_size % self.strategy.num_replicas_in_sync:
