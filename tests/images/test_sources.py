@@ -7,17 +7,20 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images import mnist
 from vae_serve.images.arrays import Arrays
-from vae_serve.images.names import Numbers, PackedNames
+from vae_serve.images.names import Numbers, PackedNames, Text, first_folders, shown
 from vae_serve.images.opening import open_source
 
 NAMES = ["a-b/1.png", "a/2.png", "a/b/3.JPG", "top.webp"]  # '-' comes before '/'
@@ -44,7 +47,7 @@ def test_a_folder_is_read_in_sorted_order_of_relative_paths(tree):
     source = open_source("tree")
     assert names(source) == NAMES
     assert contents(source) == [name.encode() for name in NAMES]
-    assert source.labels(range(4)) == [b"a-b", b"a", b"a", None]
+    assert source.labels(range(4)).texts() == [b"a-b", b"a", b"a", None]
     assert source.skipped == {"hidden": 2, "no picture's extension": 1}
 
 
@@ -109,7 +112,7 @@ def test_an_archive_is_read_in_sorted_order_whatever_its_own(tmp_path, name):
     source = open_source(str(tmp_path / name))
     assert names(source) == NAMES
     assert contents(source) == [one.encode() * 50 for one in NAMES]
-    assert source.labels(range(4)) == [b"a-b", b"a", b"a", None]
+    assert source.labels(range(4)).texts() == [b"a-b", b"a", b"a", None]
     assert source.skipped == {"hidden": 1, "no picture's extension": 1}
 
 
@@ -198,7 +201,7 @@ def test_npy_holds_pictures_named_by_their_numbers(tmp_path):
     assert isinstance(source, Arrays)
     assert np.array_equal(source[range(1, 3)], PICTURES[1:, ..., np.newaxis])
     assert names(source) == ["00000000", "00000001", "00000002"]
-    assert source.labels(range(3)) == [None] * 3
+    assert source.labels(range(3)).texts() == [None] * 3
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -211,14 +214,14 @@ def test_npy_is_read_piece_by_piece_in_either_order_of_axes(tmp_path, order):
 def test_npz_with_one_array_of_pictures_brings_its_labels(tmp_path):
     np.savez(tmp_path / "x.npz", pictures=PICTURES, labels=np.array([7, 8, 9]))
     source = open_source(str(tmp_path / "x.npz"))
-    assert source.labels(range(1, 3)) == [b"8", b"9"]
+    assert source.labels(range(1, 3)).texts() == [b"8", b"9"]
 
 
 def test_npz_with_several_wants_one_named(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=PICTURES, y_train=[1, 2, 3], x_test=PICTURES[:2], y_test=[4, 5])
     with pytest.raises(SourceError, match=r"2 arrays of pictures .*say which: .*x\.npz:x_train"):
         open_source(str(tmp_path / "x.npz"))
-    assert open_source(f"{tmp_path}/x.npz:x_test").labels(range(2)) == [b"4", b"5"]
+    assert open_source(f"{tmp_path}/x.npz:x_test").labels(range(2)).texts() == [b"4", b"5"]
     with pytest.raises(SourceError, match="holds no array 'x_valid'"):
         open_source(f"{tmp_path}/x.npz:x_valid")
 
@@ -261,7 +264,7 @@ def test_idx_brings_the_labels_of_the_file_beside_it(tmp_path, suffix):
     (tmp_path / f"t10k-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(np.array([3, 1, 2], np.uint8))))
     source = open_source(str(tmp_path / f"t10k-images-idx3-ubyte{suffix}"))
     assert np.array_equal(source[range(3)][..., 0], PICTURES)
-    assert source.labels(range(3)) == [b"3", b"1", b"2"]
+    assert source.labels(range(3)).texts() == [b"3", b"1", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,7 @@ def test_an_idx_file_that_is_none_is_refused(tmp_path, data, said):
 def test_mnist_is_the_packaged_test_set(digits):
     source = open_source("mnist")
     assert np.array_equal(source[range(10_000)], digits)
-    assert source.labels(range(3)) == [b"7", b"2", b"1"]
+    assert source.labels(range(3)).texts() == [b"7", b"2", b"1"]
     assert mnist.load("test")[1][:3].tolist() == [7, 2, 1]
 
 
@@ -295,7 +298,7 @@ def test_parquet_gives_its_rows_in_order_across_row_groups(tmp_path, kind):
     assert names(source)[:2] == ["00000000", "00000001"]
     assert list(source.read(range(2, 8))) == files[2:8]
     assert list(source.read(range(0, 2))) == files[:2]
-    assert source.labels(range(8, 10)) == [b"8", b"9"]
+    assert source.labels(range(8, 10)).texts() == [b"8", b"9"]
 
 
 def test_a_null_in_parquet_is_a_row_of_its_own(tmp_path):
@@ -329,20 +332,34 @@ def test_packed_names_are_the_names(count):
     assert packed.count == count
     for rows in (range(count), range(count // 3, count // 2), range(max(count - 3, 0), count)):
         assert packed[rows] == listed[rows.start : rows.stop]
-        text, lengths = packed.text(rows)
-        assert (text, lengths.tolist()) == (b"".join(packed[rows]), [len(name) for name in packed[rows]])
+        assert cut(packed.text(rows)) == packed[rows]
+
+
+def cut(names: Text) -> list[bytes]:
+    """Names end to end, one by one."""
+    text, offsets = names
+    assert offsets[-1] == len(text)
+    return [text[start:stop] for start, stop in pairwise(offsets.tolist())]
 
 
 def test_numbers_sort_as_they_count():
     assert Numbers(3)[range(1, 3)] == [b"00000001", b"00000002"]
-    text, lengths = Numbers(123_456_790).text(range(99_999, 100_001))
-    assert (text, lengths.tolist()) == (b"000099999000100000", [9, 9])
+    assert cut(Numbers(123_456_790).text(range(99_999, 100_001))) == [b"000099999", b"000100000"]
     assert len(Numbers(10**9)[range(5, 6)][0]) == 9
 
 
 def test_a_name_that_is_no_utf8_is_shown_with_escapes():
-    text, lengths = PackedNames([b"caf\xc3\xa9.png", b"caf\xe9.png"]).text(range(2))
-    assert (text, lengths.tolist()) == ("café.pngcaf\\xe9.png".encode(), [9, 11])
+    names = PackedNames([b"caf\xc3\xa9.png", b"caf\xe9.png"])
+    assert cut(names.text(range(2))) == ["café.png".encode(), b"caf\\xe9.png"]
+    assert cut(names.text(range(1, 2))) == [b"caf\\xe9.png"]
+
+
+@given(
+    st.lists(st.binary(max_size=5).map(lambda part: part.replace(b"\0", b"/")), unique=True, max_size=30).map(sorted)
+)
+def test_the_first_folder_is_the_label(names):
+    expected = [first if slash and first else None for first, slash, _ in (name.partition(b"/") for name in names)]
+    assert first_folders(names).texts() == [text and shown(text).encode() for text in expected]
 
 
 def test_a_listing_ends_with_the_one_who_asked_for_it(tmp_path):

@@ -19,7 +19,7 @@ from vae_serve.batch import writers
 from vae_serve.batch.layout import ABOUT, Layout
 from vae_serve.batch.shards import Job
 from vae_serve.images import png
-from vae_serve.images.names import Text
+from vae_serve.images.names import Labels, Text
 from vae_serve.images.pixels import Bytes, tile
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ class ShardRows:
     """The finished rows of one shard."""
 
     names: Text
-    labels: Sequence[bytes | None]
+    labels: Labels
     sizes: npt.NDArray[np.int32]  # (n, 2) width, height
     errors: Mapping[int, str]  # by row of the shard; a row without one is ok
     vectors: Mapping[str, Floats]  # each (n, d)
@@ -47,8 +47,8 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
     )
     found = {
         "path": writers.strings(*rows.names),
-        "label": writers.texts(rows.labels) if any(rows.labels) else writers.nulls(count),
-        "status": writers.choices((b"failed", b"ok"), given.astype(np.int64)),
+        "label": writers.choices(*rows.labels),
+        "status": writers.choices((b"failed", b"ok"), given),
         "error": writers.texts(errors) if errors else writers.nulls(count),
         "width": writers.numbers(rows.sizes[:, 0], given),
         "height": writers.numbers(rows.sizes[:, 1], given),

@@ -29,18 +29,14 @@ def vectors(values: Floats, given: Given | None = None) -> pa.Array:
     Parquet file in which one of those is null.
     """
     count, size = values.shape
-    lengths = np.full(count, size, np.int32)
+    offsets = np.arange(count + 1, dtype=np.int32)
     if given is not None and not given.all():
-        values, lengths = values[given], lengths * given
+        values = values[given]
+        np.cumsum(given, out=offsets[1:])
+    offsets *= np.int32(size)
     flat = pa.Array.from_buffers(pa.float32(), values.size, [None, pa.py_buffer(np.ascontiguousarray(values))])
-    return pa.Array.from_buffers(pa.list_(pa.float32()), count, [bits(given), _offsets(lengths)], children=[flat])
-
-
-def _offsets(lengths: npt.NDArray[np.int32]) -> pa.Buffer:
-    """Where each of neighbouring values begins, and the last one ends."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.py_buffer(offsets)
+    buffers = [bits(given), pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(pa.list_(pa.float32()), count, buffers, children=[flat])
 
 
 def numbers(values: Array, given: Given | None = None) -> pa.Array:
@@ -55,21 +51,19 @@ def texts(values: Sequence[bytes | None]) -> pa.Array:
     if None in values:
         given = np.array([value is not None for value in values], bool)
     there = values if given is None else [value or b"" for value in values]
-    lengths = np.fromiter(map(len, there), np.int32, len(there))  # type: ignore[arg-type]  # no None is left
-    return strings(b"".join(there), lengths, given)  # type: ignore[arg-type]
+    offsets = np.zeros(len(there) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, there), np.int32, len(there)), out=offsets[1:])  # type: ignore[arg-type]  # no None
+    return strings(b"".join(there), offsets, given)  # type: ignore[arg-type]
 
 
-def strings(text: bytes, lengths: npt.NDArray[np.int32], given: Given | None = None) -> pa.Array:
-    """UTF-8, end to end, as a column of strings of so many bytes each (n,); null where `given` (n,) is false."""
-    return pa.StringArray.from_buffers(len(lengths), _offsets(lengths), pa.py_buffer(text), bits(given))
+def strings(text: bytes, offsets: npt.NDArray[np.int32], given: Given | None = None) -> pa.Array:
+    """UTF-8, end to end, as a column of strings, which begin at the offsets (n + 1,); null where `given` is false."""
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(text), bits(given))
 
 
-def choices(words: Sequence[bytes], which: npt.NDArray[np.int64]) -> pa.Array:
-    """A column of strings: row i is words[which[i]]."""
-    if len(which) and (which == which[0]).all():
-        return strings(words[which[0]] * len(which), np.full(len(which), len(words[which[0]]), np.int32))
-    lengths = np.array([len(word) for word in words], np.int32)[which]
-    return strings(b"".join([words[index] for index in which.tolist()]), lengths)
+def choices(words: Sequence[bytes], which: Array) -> pa.Array:
+    """A column of strings, each kept once: row i is words[which[i]], null where `which` (n,) is negative."""
+    return pa.DictionaryArray.from_arrays(numbers(which, which >= 0), texts(words))
 
 
 def nulls(count: int) -> pa.Array:
@@ -91,7 +85,7 @@ def bits(given: Given | None) -> pa.Buffer | None:
 def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array]) -> None:
     """Columns of one length as a Parquet file of one row group."""
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
-    repeated = [column.name for column in table.schema if pa.types.is_string(column.type) and column.name != "path"]
+    repeated = [field.name for field in table.schema if pa.types.is_dictionary(field.type) or field.name == "error"]
     pq.write_table(
         table,
         file,
@@ -100,6 +94,7 @@ def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array]) -> None:
         compression_level=1,
         use_dictionary=repeated,
         write_statistics=False,
+        store_schema=False,  # strings kept once are read back as strings
     )
 
 
@@ -108,7 +103,13 @@ def write_tables(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
     writer = None
     for table in tables:
         writer = writer or pq.ParquetWriter(
-            file, table.schema, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False
+            file,
+            table.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+            store_schema=False,
         )
         writer.write_table(table, row_group_size=max(len(table), 1))
     if writer:

@@ -22,8 +22,8 @@ import numpy as np
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images.listing import is_picture
-from vae_serve.images.names import Names, PackedNames
-from vae_serve.images.sources import FILE_LIMIT, Stamp, first_folder
+from vae_serve.images.names import Labels, Names, PackedNames, first_folders
+from vae_serve.images.sources import FILE_LIMIT, Stamp
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and extra field (APPNOTE.TXT 4.3.7)
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
@@ -55,9 +55,9 @@ class Archive:
         self._file, self._read = file, read
         weakref.finalize(self, os.close, file)
 
-    def labels(self, rows: range) -> list[bytes | None]:
+    def labels(self, rows: range) -> Labels:
         """The first folder's name within the archive."""
-        return [first_folder(name) for name in self.names[rows]]
+        return first_folders(self.names[rows])
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
         """Each member's bytes, or why there are none: `unsafe_name`, `encrypted`, `unsupported`, `too_large`,

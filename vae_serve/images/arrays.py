@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vae_serve.errors import SourceError
 from vae_serve.images import mnist
-from vae_serve.images.names import Names, Numbers
+from vae_serve.images.names import Labels, Names, Numbers
 
 Array = npt.NDArray[Any]
 
@@ -69,11 +69,12 @@ class Arrays:
         """Some neighbouring pictures, (n, H, W, C)."""
         return self.take(rows, self.room(len(rows)))
 
-    def labels(self, rows: range) -> list[bytes | None]:
+    def labels(self, rows: range) -> Labels:
         """The labels as text."""
         if self._labels is None:
-            return [None] * len(rows)
-        return [str(label).encode() for label in self._labels[rows.start : rows.stop].tolist()]
+            return Labels((), np.full(len(rows), -1, np.int32))
+        found, codes = np.unique(self._labels[rows.start : rows.stop], axis=0, return_inverse=True)
+        return Labels([str(label).encode() for label in found.tolist()], codes.reshape(-1).astype(np.int32))
 
     def fingerprint(self) -> str:
         """The shape, the type, and the file's stamp."""

@@ -1,16 +1,19 @@
-"""What the pictures of a source are called: a long ordered list in little memory."""
+"""What the pictures of a source are called, a long ordered list in little memory, and what they show."""
 
 import hashlib
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-Text = tuple[bytes, "npt.NDArray[np.int32]"]  # names as UTF-8, end to end, and the bytes of each (n,)
+# NumPy is imported where it is used: a folder is listed before that is loaded.
+
+Text = tuple[bytes, "npt.NDArray[np.int32]"]  # names as UTF-8, end to end; where each begins and the last ends (n + 1,)
 
 
 class Names(Protocol):
@@ -61,15 +64,18 @@ class PackedNames:
 
     def text(self, rows: range) -> Text:
         """The names of some neighbouring rows as `shown` has them."""
-        import numpy as np  # not above: a folder is listed before NumPy is loaded
+        import numpy as np
 
-        ended = b"".join(name + b"\0" for name in self[rows])
+        first = rows.start // self.BLOCK
+        skipped = rows.start - first * self.BLOCK
+        ended = b"\0".join(self._blocks[first : -(-rows.stop // self.BLOCK)]) + b"\0"
         try:
             ended.decode("utf-8")  # nearly always they are that already
         except UnicodeDecodeError:
             ended = shown(ended).encode()
-        ends = np.flatnonzero(np.frombuffer(ended, np.uint8) == 0)
-        return ended.replace(b"\0", b""), np.diff(ends, prepend=-1).astype(np.int32) - 1
+        bounds = np.flatnonzero(np.frombuffer(b"\0" + ended, np.uint8) == 0)[skipped : skipped + len(rows) + 1]
+        text = ended[bounds[0] : bounds[-1]].replace(b"\0", b"")
+        return text, (bounds - bounds[0] - np.arange(len(bounds))).astype(np.int32)
 
     def fingerprint(self) -> str:
         """SHA-256 over the names in order, each ended by a NUL."""
@@ -97,14 +103,52 @@ class Numbers:
         text = np.empty((len(rows), groups), np.uint32)
         left = np.arange(rows.start, rows.stop)
         for group in reversed(range(groups)):
-            text[:, group] = _four_digits()[left % 10_000]
-            left //= 10_000
+            left, four = np.divmod(left, 10_000)
+            text[:, group] = _four_digits()[four]
         digits = text.view(np.uint8)[:, -self._digits :]
-        return digits.tobytes(), np.full(len(rows), self._digits, np.int32)
+        return digits.tobytes(), np.arange(len(rows) + 1, dtype=np.int32) * np.int32(self._digits)
 
     def fingerprint(self) -> str:
         """SHA-256 over their count, which says it all."""
         return hashlib.sha256(b"%d" % self.count).hexdigest()
+
+
+class Labels(NamedTuple):
+    """What neighbouring rows show, as `pandas.Categorical` has it: row i categories[codes[i]], UTF-8; -1 is unknown."""
+
+    categories: Sequence[bytes]
+    codes: "npt.NDArray[np.int32]"  # (n,)
+
+    @classmethod
+    def of(cls, texts: Iterable[bytes | None]) -> "Labels":
+        """One text for each row, None where it is unknown."""
+        import numpy as np
+
+        known: dict[bytes | None, int] = {None: -1}
+        codes = [known.setdefault(text, len(known) - 1) for text in texts]
+        return cls([text for text in known if text is not None], np.array(codes, np.int32))
+
+    def texts(self) -> list[bytes | None]:
+        """The same for each row."""
+        words = [*self.categories, None]  # which is the one at -1
+        return [words[code] for code in self.codes.tolist()]
+
+
+def first_folders(names: list[bytes]) -> Labels:
+    """`cat/1.png` -> `cat`; unknown for a file of the folder itself or an absolute path. `names` are sorted."""
+    import numpy as np
+
+    texts: list[bytes | None] = []
+    starts: list[int] = []
+    at = 0
+    while at < len(names):
+        first, slash, _ = names[at].partition(b"/")
+        within = bool(slash and first)
+        texts.append(shown(first).encode() if within else None)
+        starts.append(at)
+        at = bisect_left(names, first + b"0", at) if within else at + 1  # in ASCII, 0 comes after the slash
+    runs = Labels.of(texts)
+    return Labels(runs.categories, np.repeat(runs.codes, np.diff([*starts, len(names)])))
 
 
 @cache

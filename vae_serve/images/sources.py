@@ -23,7 +23,7 @@ from typing import Protocol
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images.listing import EXTENSIONS, Listing, is_picture, pictures_below
-from vae_serve.images.names import Names, PackedNames, shown
+from vae_serve.images.names import Labels, Names, PackedNames, first_folders
 
 FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
 READ_AT_ONCE = 1 << 16  # bytes
@@ -39,8 +39,8 @@ class Pictures(Protocol):
     names: Names
     skipped: Counter[str]  # files passed over, by reason
 
-    def labels(self, rows: range) -> list[bytes | None]:
-        """What the rows show, UTF-8; None where nothing says so."""
+    def labels(self, rows: range) -> Labels:
+        """What the rows show."""
         ...
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
@@ -64,9 +64,9 @@ class Files:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # relative paths open sooner
         weakref.finalize(self, os.close, self._root)
 
-    def labels(self, rows: range) -> list[bytes | None]:
-        """The first subfolder's name; None for a file of the folder itself or an absolute path."""
-        return [first_folder(name) for name in self.names[rows]]
+    def labels(self, rows: range) -> Labels:
+        """The first subfolder's name."""
+        return first_folders(self.names[rows])
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
         """Each file's bytes, or why there are none: `unreadable` (vanished, no permission), `not_a_file`,
@@ -92,12 +92,6 @@ class Files:
     def fingerprint(self) -> str:
         """Of the names."""
         return self.names.fingerprint()
-
-
-def first_folder(name: bytes) -> bytes | None:
-    """`cat/1.png` -> `cat`, as UTF-8."""
-    first, slash, _ = name.partition(b"/")
-    return shown(first).encode() if slash and first else None
 
 
 _TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a FIFO waits for a writer

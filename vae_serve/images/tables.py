@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vae_serve.errors import ImageError, SourceError
-from vae_serve.images.names import Names, Numbers
+from vae_serve.images.names import Labels, Names, Numbers
 from vae_serve.images.sources import Stamp
 
 _COLUMNS = ("image", "img", "bytes", "png", "jpg", "jpeg")
@@ -46,12 +46,12 @@ class Table:
         self._read_group: tuple[int, str] = (-1, "")
         self._values: Any = None
 
-    def labels(self, rows: range) -> list[bytes | None]:
+    def labels(self, rows: range) -> Labels:
         """The label column as text."""
         if self._label is None:
-            return [None] * len(rows)
+            return Labels.of([None] * len(rows))
         found = (value.as_py() for value in self._rows(rows, self._label))
-        return [None if value is None else str(value).encode() for value in found]
+        return Labels.of(None if value is None else str(value).encode() for value in found)
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
         """Each row's bytes, or why there are none: `empty`, `unreadable`."""

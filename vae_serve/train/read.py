@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
-from vae_serve.images import arrays, opening
+from vae_serve.images import arrays, names, opening
 from vae_serve.images.decode import Decoder
 from vae_serve.images.names import shown
 from vae_serve.images.pixels import PixelRule, to_bytes
@@ -149,9 +149,10 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _as_text(labels: list[bytes | None]) -> Labels | None:
-    known = [label.decode() for label in labels if label is not None]
-    return np.array(known) if len(known) == len(labels) else None
+def _as_text(labels: names.Labels) -> Labels | None:
+    if labels.codes.min() < 0:
+        return None
+    return np.array([category.decode() for category in labels.categories])[labels.codes]
 
 
 def _rule(data: bytes, image_size: str | None) -> PixelRule:
