@@ -8,11 +8,12 @@ runtime for more memory than its declared sizes allow.
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from vae_serve import protobuf
 from vae_serve.errors import BundleError
 
 SIZE_LIMIT = 1 << 30  # bytes of a file
@@ -129,6 +130,43 @@ def read_tensor(contents: bytes, name: str) -> tuple[str, tuple[int, ...], bytes
     return tensor.name, tuple(tensor.dims), tensor.raw_data
 
 
+BYTES = "vae_serve/bytes"  # what `of_bytes` calls the input
+
+
+def of_bytes(contents: bytes, scale: float) -> bytes:
+    """A graph of one float32 input, with `BYTES` (uint8, of the same shape) in its place, which it scales first.
+
+    By DequantizeLinear (ONNX operators, opset 10 on): one float32 multiplication of exact floats, so bit for bit what
+    NumPy makes of them. In ONNX Runtime 1.32 it adds 0.2 us to the 3.5 us of a digit, Cast and Mul 11 us, and it must
+    have its zero point, though that is 0: 0.5 us without.
+    """
+    fields = _fields("Model", memoryview(contents))
+    return b"".join(
+        protobuf.message(_MESSAGES["Model"]["graph"][0], _graph_of_bytes(value, scale)) if name == "graph" else whole
+        for name, _, value, whole in fields
+    )
+
+
+def _graph_of_bytes(graph: memoryview, scale: float) -> bytes:
+    fields = list(_fields("Graph", graph))
+    (given,) = (value for name, _, value, _ in fields if name == "input")
+    names = BYTES.encode(), b"vae_serve/scale", b"vae_serve/zero"
+    floats = _decode("ValueInfo", given).name.encode()
+    node = b"".join(protobuf.message(1, name) for name in names) + protobuf.message(2, floats)
+    node += protobuf.message(4, b"DequantizeLinear")
+    factor = protobuf.number(2, 1) + protobuf.message(8, names[1]) + protobuf.message(9, struct.pack("<f", scale))
+    zero = protobuf.number(2, 2) + protobuf.message(8, names[2]) + protobuf.message(9, b"\0")
+    typed = protobuf.message(1, names[0]) + protobuf.message(2, protobuf.message(1, protobuf.number(1, 2)))
+    return b"".join(
+        [
+            protobuf.message(1, node),
+            *(protobuf.message(5, tensor) for tensor in (factor, zero)),
+            protobuf.message(11, bytes(given) + typed),  # of what a message says twice, the last word counts
+            *(whole for name, _, _, whole in fields if name != "input"),
+        ]
+    )
+
+
 def _refuse_unless(fine: bool, name: str, reason: str) -> None:
     if not fine:
         raise BundleError(f"{name} is refused: {reason}")
@@ -140,17 +178,30 @@ def _decode(message: str, view: memoryview) -> Any:
     Written out here because importing the protobuf package takes longer than drawing 225 digits.
     Source: https://protobuf.dev/programming-guides/encoding
     """
-    fields = {number: (name, kind) for name, (number, kind) in _MESSAGES[message].items()}
     found: dict[str, Any] = {
         name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in _MESSAGES[message].items()
     }
+    for name, wire, value, _ in _fields(message, view):
+        kind = _MESSAGES[message][name][1]
+        values = _values(kind.removeprefix("*"), wire, value)
+        if kind.startswith("*"):
+            found[name].extend(values)
+        else:
+            (found[name],) = values
+    return SimpleNamespace(**found)
+
+
+def _fields(message: str, view: memoryview) -> Iterator[tuple[str, int, Any, memoryview]]:
+    """The fields of a message as they stand in it: name, wire type, value, and all of its bytes."""
+    names = {number: name for name, (number, _) in _MESSAGES[message].items()}
     position = 0
     while position < len(view):
+        start = position
         tag, position = _varint(view, position)
         number, wire = tag >> 3, tag & 7
-        if number not in fields:
+        if number not in names:
             raise ValueError(f"field {number} of its {message} message is one that no export of vae-serve has")
-        name, kind = fields[number]
+        name = names[number]
         value: Any
         if wire == _VARINT:
             value, position = _varint(view, position)
@@ -162,12 +213,7 @@ def _decode(message: str, view: memoryview) -> Any:
             if size > len(view) - position:
                 raise ValueError(f"its {message} message ends in the middle of {name}")
             value, position = view[position : position + size], position + size
-        values = _values(kind.removeprefix("*"), wire, value)
-        if kind.startswith("*"):
-            found[name].extend(values)
-        else:
-            (found[name],) = values
-    return SimpleNamespace(**found)
+        yield name, wire, value, view[start:position]
 
 
 _VARINT, _BYTES, _FLOAT32 = 0, 2, 5  # wire types

@@ -28,7 +28,7 @@ from vae_serve.batch.shards import Job, Json, Plan
 from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.arrays import Arrays
 from vae_serve.images.names import shown
-from vae_serve.images.pixels import PixelRule, to_bytes, to_model
+from vae_serve.images.pixels import PixelRule, to_bytes
 from vae_serve.images.sources import Pictures
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Options:
     form: Form = "parquet"
     outputs: tuple[str, ...] = ("z_mean", "z_log_var")  # of `layout.OUTPUTS`
     seed: int = 0  # of `z`: row i is drawn from (seed, i) alone
-    batch: int = 256  # rows a call of the encoder
+    batch: int = 128  # rows a call of the encoder
     part: tuple[int, int] = (1, 1)
     max_errors: int | None = None  # stop when more pictures fail
     overwrite: bool = False
@@ -170,12 +170,10 @@ def _run(job: Job, work: Work, report: Report) -> None:
         workers = min(work.options.workers, tasks.count)
         decoders = Decoders(work.source, work.rule, tasks, workers=workers, capacity=capacity, private=(job.lock,))
     try:
-        from vae_serve.batch import runtime
-
-        encoder = runtime.open_encoder(work.bundle)
+        encoder = open_encoder(work.source, work.bundle)
         gathering = Gathering(missing, work.layout)
         threads = [
-            Thread(target=_lane, args=(chunks, encoder, work, gathering, capacity), daemon=True)
+            Thread(target=_lane, args=(chunks, encoder, work, gathering), daemon=True)
             for chunks in _lanes(work, tasks, decoders, capacity)
         ]
         for thread in threads:
@@ -221,30 +219,31 @@ def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -
     return [decoded_here(work.source, work.rule, tasks, capacity)]
 
 
-def _lane(
-    chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work, gathering: Gathering, capacity: int
-) -> None:
+def _lane(chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work, gathering: Gathering) -> None:
     """One thread's life. What goes wrong in it is raised by the main thread."""
     try:
-        room = np.empty((min(capacity, work.options.batch), *work.rule.shape), np.float32)
         for chunk, pixels in chunks:
             begun = time.perf_counter()
-            outputs = encode(encoder, pixels, work.options.batch, room)
+            outputs = encode(encoder, pixels, work.options.batch)
             gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
     except BaseException as error:  # noqa: BLE001
         gathering.full.put(error)
 
 
-def encode(encoder: "Network", pixels: Array, batch: int, room: Floats) -> dict[str, Floats]:
-    """The encoder's outputs (n, d) by name; `room` (a batch, H, W, C) is written to."""
-    raw = encoder.spec.inputs[0].dtype == "uint8"
+def open_encoder(source: Pictures | Arrays, bundle: bundles.Bundle) -> "Network":
+    """An encoder for what the source gives."""
+    from vae_serve.batch import runtime
+
+    return runtime.open_encoder(bundle, of_bytes=not isinstance(source, Arrays) or source.dtype == np.uint8)
+
+
+def encode(encoder: "Network", pixels: Array, batch: int) -> dict[str, Floats]:
+    """The encoder's outputs (n, d) by name. Floats are rounded where it takes bytes."""
     parts = []
     for start in range(0, len(pixels), batch):
         rows = pixels[start : start + batch]
-        if raw:
-            rows = rows if rows.dtype == np.uint8 else to_bytes(rows)
-        elif rows.dtype == np.uint8:
-            rows = to_model(rows, room[: len(rows)])
+        if encoder.spec.inputs[0].dtype == "uint8" and rows.dtype != np.uint8:
+            rows = to_bytes(rows)
         parts.append(encoder(rows))
     names = [output.name for output in encoder.spec.outputs]
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
@@ -291,8 +290,7 @@ def _write(job: Job, work: Work, full: Gathered, begun_ns: int) -> None:
         "failed": len(full.failures),
         "errors": dict(sorted(Counter(why.kind for why in full.failures.values()).items())),
         "notes": dict(sorted(full.notes.items())),
-        "begun_ns": begun_ns,
-        "lengths_sha256": _sha256(full.lengths),
+        **({} if isinstance(work.source, Arrays) else {"begun_ns": begun_ns, "lengths_sha256": _sha256(full.lengths)}),
         "seconds": {**full.seconds, "write": time.perf_counter() - begun},
     }
     job.commit(full.shard, lambda file: writers.write_parquet(file, columns), record)

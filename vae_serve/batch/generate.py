@@ -192,9 +192,7 @@ def _encoded(file: Path, bundle: Bundle) -> Floats:
         picture = decode(read_file(os.fsencode(file)), rule)
     except ImageError as error:
         raise SourceError(f"{file}: {error}") from error
-    encoder = open_encoder(bundle)
-    image = picture.pixels[np.newaxis]
-    z_mean: Floats = encoder(image if encoder.spec.inputs[0].dtype == "uint8" else pixels.to_model(image))[0][0]
+    z_mean: Floats = open_encoder(bundle, of_bytes=True)(picture.pixels[np.newaxis])[0][0]
     return z_mean
 
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from vae_serve.batch import results, writers
 from vae_serve.batch.decoding import Chunk, decoded_here, sliced
-from vae_serve.batch.embed import encode
-from vae_serve.batch.runtime import Network, in_batches, open_decoder, open_encoder
+from vae_serve.batch.embed import encode, open_encoder
+from vae_serve.batch.runtime import Network, in_batches, open_decoder
 from vae_serve.bundle import Bundle
 from vae_serve.errors import OutputError, SourceError
 from vae_serve.images import png
@@ -148,7 +148,7 @@ def _tables(
     source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, folder: Path, sums: Sums, report: Report
 ) -> Iterator[pa.Table]:
     """Makes sheet after sheet, and gives the rows of each."""
-    encoder, decoder = open_encoder(bundle), open_decoder(bundle)
+    encoder, decoder = open_encoder(source, bundle), open_decoder(bundle)
     count = source.names.count
     capacity = per_sheet(rule)
     tasks = iter([range(start, min(start + capacity, count)) for start in range(0, count, capacity)])
@@ -156,9 +156,8 @@ def _tables(
         chunks = sliced(source, rule, tasks, capacity)
     else:
         chunks = decoded_here(source, rule, tasks, capacity)
-    room = np.empty((capacity, *rule.shape), np.float32)
     for number, (chunk, pixels) in enumerate(chunks):
-        table, sheet = _one(source, chunk, pixels, encoder, decoder, room, sums, per_row(rule))
+        table, sheet = _one(source, chunk, pixels, encoder, decoder, sums, per_row(rule))
         (folder / f"sheet-{number:05}.png").write_bytes(png.encode(sheet))
         report(chunk.rows.stop, count, errors=sums.failed)
         yield table
@@ -170,12 +169,11 @@ def _one(
     pixels: Array,
     encoder: Network,
     decoder: Network,
-    room: npt.NDArray[np.float32],
     sums: Sums,
     columns: int,
 ) -> tuple[pa.Table, Bytes]:
     """The rows and the sheet of one chunk."""
-    (drawn,) = in_batches(decoder, encode(encoder, pixels, BATCH, room)["z_mean"], BATCH)
+    (drawn,) = in_batches(decoder, encode(encoder, pixels, BATCH)["z_mean"], BATCH)
     original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
     image = to_model(drawn) if drawn.dtype == np.uint8 else drawn
     fine = np.ones(len(pixels), bool)

@@ -1,14 +1,16 @@
 """ONNX Runtime sessions over a checked bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from vae_serve import onnx_file
 from vae_serve.bundle import Bundle, GraphSpec
 from vae_serve.errors import BundleError
+from vae_serve.images.pixels import SCALE
 
 BATCH = 128  # rows a call: one intra-op thread is fastest at 64 to 256, past 512 the working set leaves the cache
 
@@ -29,9 +31,16 @@ class Network:
         return outputs
 
 
-def open_encoder(bundle: Bundle) -> Network:
-    """image (n, H, W, C) -> z_mean, z_log_var (n, d)."""
-    return _open(bundle, bundle.encoder, bundle.manifest.encoder)
+def open_encoder(bundle: Bundle, of_bytes: bool = False) -> Network:
+    """image (n, H, W, C) -> z_mean, z_log_var (n, d).
+
+    `of_bytes`: as uint8 0..255 whatever the graph itself takes, which gives the same bits as `pixels.to_model` would.
+    """
+    model, spec = bundle.encoder, bundle.manifest.encoder
+    if of_bytes and model and spec and spec.inputs[0].dtype == "float32":
+        model = onnx_file.of_bytes(model, float(SCALE))
+        spec = replace(spec, inputs=(replace(spec.inputs[0], name=onnx_file.BYTES, dtype="uint8"),))
+    return _open(bundle, model, spec)
 
 
 def open_decoder(bundle: Bundle) -> Network:

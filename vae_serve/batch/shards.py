@@ -6,8 +6,8 @@
     _stats.json               what the whole job came to, from the records
     .part-00001.parquet.partial     a shard in the making; the next run clears it away
 
-A shard is written aside, synced and renamed, its record before it: where the shard is, all is there. The lock is the
-kernel's, on the folder itself, so a killed run leaves none behind. Names begin with `_` or `.` where readers of
+A shard and its record are written aside, synced and renamed, the record first: where both are, all is there. The lock
+is the kernel's, on the folder itself, so a killed run leaves none behind. Names begin with `_` or `.` where readers of
 Parquet folders (pandas, Spark, DuckDB) are to pass them over.
 """
 
@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -106,14 +106,15 @@ class Job:
         Raises:
             OutputError: no room, or the folder cannot be written to; finished shards stay.
         """
-        self._put(_record(self.folder, shard.number), as_json(record))
+        files = {_record(self.folder, shard.number): as_json(record)}
         if write is not None:
-            self._put(self.path(shard), write)
+            files[self.path(shard)] = write
+        self._put(files)
         self.records[shard.number] = record
 
     def put(self, name: str, write: Write) -> None:
         """Writes another file of the folder, whole or not at all."""
-        self._put(self.folder / name, write)
+        self._put({self.folder / name: write})
 
     def drop_parts(self) -> None:
         """Clears away the shards that have become the plan's `results`."""
@@ -121,15 +122,22 @@ class Job:
             for shard in self.plan.shards:
                 self.path(shard).unlink(missing_ok=True)
 
-    def _put(self, path: Path, write: Write) -> None:
-        aside = path.with_name(f".{path.name}.partial")
+    def _put(self, files: Mapping[Path, Write]) -> None:
+        """Each file whole or not at all, none without those before it. They are renamed together, and so synced once:
+        file systems with a journal write it for the first folder.
+        """
+        aside = {path: path.with_name(f".{path.name}.partial") for path in files}
+        path = next(iter(files))
         try:
-            with aside.open("wb") as opened:
-                write(opened)
-                opened.flush()
-                os.fsync(opened.fileno())
-            aside.replace(path)
-            _sync(path.parent)
+            for path, write in files.items():
+                with aside[path].open("wb") as opened:
+                    write(opened)
+                    opened.flush()
+                    os.fsync(opened.fileno())
+            for path in files:
+                aside[path].replace(path)
+            for folder in dict.fromkeys(path.parent for path in files):
+                _sync(folder)
         except OSError as error:
             if error.errno in _FULL:
                 raise OutputError(
@@ -138,8 +146,9 @@ class Job:
                 ) from error
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
         finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
+            for partial in aside.values():
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -183,7 +192,7 @@ def _prepare(folder: Path, plan: Plan, overwrite: bool, lock: int) -> Job:
     if overwrite or found is None:
         _clear(folder, found)
         state.mkdir()
-        job._put(state / "plan.json", as_json(plan.to_json()))
+        job.put(f"{_STATE}/plan.json", as_json(plan.to_json()))
     for leftover in [*folder.iterdir(), *state.iterdir()]:
         if _PARTIAL.fullmatch(leftover.name):
             leftover.unlink()

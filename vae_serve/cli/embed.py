@@ -47,7 +47,7 @@ def embed(
     ] = None,
     shard: Annotated[str, typer.Option(help="I/N: this machine's part of N.")] = "1/1",
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
@@ -91,7 +91,6 @@ def embed(
         talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
     with talk.progress("embed", None, "pictures", quiet) as report:
         stats = run(pictures, bundle, rule, options, report)
-    gc.freeze()  # nor is there anything to look for on the way out
     if not quiet:
         talk.say(_summary(out, stats))
     if as_json:

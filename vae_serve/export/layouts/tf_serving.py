@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from vae_serve.bundle import Bundle, TensorSpec
 from vae_serve.errors import BundleError
 from vae_serve.export.layouts import readme
+from vae_serve.protobuf import message, number
 
 WARMUP_BATCHES = (1, 8, 64)
 VERSION = "1"
@@ -59,28 +60,12 @@ def _prediction_log(model: str, tensor: TensorSpec, batch: int) -> bytes:
     """A `PredictionLog` with one request of `batch` times zero for `serving_default`."""
     dtype, size = DT[tensor.dtype]
     shape = [batch, *(int(axis) for axis in tensor.shape[1:])]
-    dims = b"".join(_message(2, _number(1, axis)) for axis in shape)  # TensorShapeProto.dim[].size
-    value = _number(1, dtype) + _message(2, dims) + _message(4, bytes(math.prod(shape) * size))  # TensorProto
-    spec = _message(1, model.encode()) + _message(3, b"serving_default")  # ModelSpec
-    entry = _message(1, tensor.name.encode()) + _message(2, value)  # a map's entry: key, value
-    request = _message(1, spec) + _message(2, entry)  # PredictRequest
-    return _message(6, _message(1, request))  # PredictionLog.predict_log.request
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _message(field: int, contents: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(contents)) + contents
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    dims = b"".join(message(2, number(1, axis)) for axis in shape)  # TensorShapeProto.dim[].size
+    value = number(1, dtype) + message(2, dims) + message(4, bytes(math.prod(shape) * size))  # TensorProto
+    spec = message(1, model.encode()) + message(3, b"serving_default")  # ModelSpec
+    entry = message(1, tensor.name.encode()) + message(2, value)  # a map's entry: key, value
+    request = message(1, spec) + message(2, entry)  # PredictRequest
+    return message(6, message(1, request))  # PredictionLog.predict_log.request
 
 
 def _record(contents: bytes) -> bytes:
