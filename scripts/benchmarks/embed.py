@@ -2,7 +2,8 @@
 
 python scripts/benchmarks/embed.py [--rounds R] [--array N] [--no-keras] [--only files|array|memory]
 
-Every side is a process of its own, timed from its start to its end, in turn within each round; medians are compared.
+Every side is a process of its own, timed from its start to its end, in turn within each round, and there the second
+time that it runs: after Keras, whatever comes next is a fifth slower. Medians are compared.
 Files are MNIST digits as Pillow writes them. Raw speed of the encoder is that of threads on one session over floats
 that are in memory already.
 """
@@ -141,10 +142,10 @@ def files(work: Path, split: mnist.Split, rounds: int, keras: bool) -> None:
         for batch in (32, 256, 1024):
             sides[f"Keras, batch {batch}"] = [sys.executable, "-c", KERAS, str(folder), "", scratch, str(batch)]
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds):
+    for _ in range(rounds):
         for name, command in sides.items():
-            if not (name.startswith("Keras") and number):  # long enough to be measured once
-                taken[name].append(whole_process(command, work / "out"))
+            whole_process(command, work / "out")  # does not count: what ran before it would
+            taken[name].append(whole_process(command, work / "out"))
     medians = {name: statistics.median(times) for name, times in taken.items()}
     best_keras = min((seconds for name, seconds in medians.items() if name.startswith("Keras")), default=None)
     print(f"\n### embed: {len(images):,} PNG files, whole process, medians of {rounds}\n")
@@ -168,6 +169,7 @@ def write_digits(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
         file = folder / str(label) / f"{row:05}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[:, :, 0]).save(file)
+    os.sync()  # what is still to be written would be written beneath the first measurements
     return folder
 
 
