@@ -206,6 +206,8 @@ def _graph(found: Json | None) -> GraphSpec | None:
 
 
 def _check_graph(file: OnnxFile, spec: GraphSpec, manifest: Manifest, path: Path) -> None:
+    if len(spec.inputs) != 1:
+        raise BundleError(f"{path / MANIFEST}: {spec.file} has {len(spec.inputs)} inputs; a bundle's networks have one")
     for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         stated = [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
         found = [(value.name, value.dtype, value.shape) for value in getattr(file, side)]

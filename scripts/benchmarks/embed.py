@@ -195,15 +195,23 @@ def array(work: Path, count: int, rounds: int) -> None:
     write_array(path, images, count)
     bundle = bundles.load(bundles.find(None))
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    network = runtime.open_encoder(bundle)
-    floats = to_model(images[:20_000])
+    network, of_bytes = runtime.open_encoder(bundle), runtime.open_encoder(bundle, of_bytes=True)
+    some = images[:20_000]
+    floats = to_model(some)
     raw: dict[int, list[float]] = {batch: [] for batch in BATCHES}
     options = Options(out=work / "out", workers=cores())
     made: list[float] = []
     ratios: list[float] = []
+    from_bytes: dict[str, list[float]] = {"NumPy": [], "DequantizeLinear": []}
     for _ in range(rounds):
         for batch in BATCHES:
             raw[batch].append(count / seconds(lambda batch=batch: encode_only(network, floats, count, batch)))
+        from_bytes["NumPy"].append(
+            count / seconds(lambda: encode_only(lambda rows: network(to_model(rows)), some, count, runtime.BATCH))
+        )
+        from_bytes["DequantizeLinear"].append(
+            count / seconds(lambda: encode_only(of_bytes, some, count, runtime.BATCH))
+        )
         made.append(
             count / seconds(lambda: embed(open_source(str(path)), bundle, rule, options, lambda *_, **__: None))
         )
@@ -217,6 +225,9 @@ def array(work: Path, count: int, rounds: int) -> None:
     print(
         f"| raw encoder, {cores()} threads, one session, best batch ({best}), no input or output | {ceiling:,.0f} | |"
     )
+    for how, rates in from_bytes.items():
+        rate = statistics.median(rates)
+        print(f"| bytes in memory, made floats by {how} | {rate:,.0f} | {rate / ceiling:.0%} |")
     print(f"| .npy to Parquet | {statistics.median(made):,.0f} | {statistics.median(ratios):.0%} |")
     print(f"| the same as a whole process | {count / process:,.0f} | {count / process / ceiling:.0%} |")
     path.unlink()
@@ -236,13 +247,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def encode_only(network: runtime.Network, floats: np.ndarray, count: int, batch: int) -> None:
+def encode_only(encoder: Callable[[np.ndarray], object], pixels: np.ndarray, count: int, batch: int) -> None:
     """So many pictures through the encoder, on all cores."""
 
     def lane(_: int) -> None:
         for at in range(count // batch // cores()):
-            start = at * batch % (len(floats) - batch)
-            network(floats[start : start + batch])
+            start = at * batch % (len(pixels) - batch)
+            encoder(pixels[start : start + batch])
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lane, range(cores())))

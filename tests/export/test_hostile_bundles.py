@@ -240,6 +240,20 @@ def test_an_output_other_than_the_manifest_says(stranger, signed, name):
         refused(folder, "decoder.onnx", "other")
 
 
+def test_a_network_of_two_inputs(stranger, signed):
+    def another(model):
+        model.graph.input.add().CopyFrom(model.graph.input[0])
+        model.graph.input[1].name = "more"
+
+    def said(fields):
+        inputs = fields["decoder"]["inputs"]
+        inputs.append({**inputs[0], "name": "more"})
+
+    decoder_with(stranger, another)
+    manifest_with(stranger, said)
+    refused(signed(stranger), "decoder.onnx has 2 inputs")
+
+
 def test_an_opset_other_than_the_manifest_says(stranger):
     manifest_with(stranger, lambda fields: fields.update(opset=17))
     refused(stranger, "opset 13", "17")
