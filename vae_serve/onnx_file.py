@@ -8,9 +8,8 @@ runtime for more memory than its declared sizes allow.
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from vae_serve import protobuf
@@ -25,7 +24,7 @@ ITEM_BYTES = {1: 4, 2: 1, 6: 4, 7: 8}
 
 Shape = tuple[int | str, ...]
 
-_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {  # message: field: number, [*]type; * is repeated
+_MESSAGES: protobuf.Messages = {
     "Model": {
         "ir_version": (1, "int"), "producer_name": (2, "string"), "producer_version": (3, "string"),
         "domain": (4, "string"), "model_version": (5, "int"), "doc_string": (6, "string"), "graph": (7, "Graph"),
@@ -140,121 +139,41 @@ def of_bytes(contents: bytes, scale: float) -> bytes:
     NumPy makes of them, and sooner (`scripts/bench embed --only array`). It has a zero point, though that is 0, because
     ONNX Runtime 1.32 is slower without.
     """
-    fields = _fields("Model", memoryview(contents))
+    fields = protobuf.fields(_MESSAGES, "Model", memoryview(contents))
     return b"".join(
-        protobuf.message(_MESSAGES["Model"]["graph"][0], _graph_of_bytes(value, scale)) if name == "graph" else whole
-        for name, _, value, whole in fields
+        _encode("Model", graph=_graph_of_bytes(one.value, scale)) if one.name == "graph" else one.whole
+        for one in fields
     )
 
 
 def _graph_of_bytes(graph: memoryview, scale: float) -> bytes:
-    fields = list(_fields("Graph", graph))
-    (given,) = (value for name, _, value, _ in fields if name == "input")
-    names = BYTES.encode(), b"vae_serve/scale", b"vae_serve/zero"
-    floats = _decode("ValueInfo", given).name.encode()
-    node = b"".join(protobuf.message(1, name) for name in names) + protobuf.message(2, floats)
-    node += protobuf.message(4, b"DequantizeLinear")
-    factor = protobuf.number(2, 1) + protobuf.message(8, names[1]) + protobuf.message(9, struct.pack("<f", scale))
-    zero = protobuf.number(2, 2) + protobuf.message(8, names[2]) + protobuf.message(9, b"\0")
-    typed = protobuf.message(1, names[0]) + protobuf.message(2, protobuf.message(1, protobuf.number(1, 2)))
-    return b"".join(
-        [
-            protobuf.message(1, node),
-            *(protobuf.message(5, tensor) for tensor in (factor, zero)),
-            protobuf.message(11, bytes(given) + typed),  # of what a message says twice, the last word counts
-            *(whole for name, _, _, whole in fields if name != "input"),
-        ]
+    fields = list(protobuf.fields(_MESSAGES, "Graph", graph))
+    (given,) = (one.value for one in fields if one.name == "input")
+    floats, scale_name, zero_name = _decode("ValueInfo", given).name, "vae_serve/scale", "vae_serve/zero"
+    uint8 = _encode("Type", tensor_type=_encode("TensorType", elem_type=2))
+    added = _encode(
+        "Graph",
+        node=[_encode("Node", input=[BYTES, scale_name, zero_name], output=[floats], op_type="DequantizeLinear")],
+        initializer=[
+            _encode("Tensor", data_type=1, name=scale_name, raw_data=struct.pack("<f", scale)),
+            _encode("Tensor", data_type=2, name=zero_name, raw_data=b"\0"),
+        ],
+        input=[bytes(given) + _encode("ValueInfo", name=BYTES, type=uint8)],  # of what is said twice, the last counts
     )
+    return added + b"".join(one.whole for one in fields if one.name != "input")
+
+
+def _decode(message: str, view: memoryview) -> Any:
+    return protobuf.decode(_MESSAGES, message, view)
+
+
+def _encode(message: str, **fields: Any) -> bytes:
+    return protobuf.encode(_MESSAGES, message, **fields)
 
 
 def _refuse_unless(fine: bool, name: str, reason: str) -> None:
     if not fine:
         raise BundleError(f"{name} is refused: {reason}")
-
-
-def _decode(message: str, view: memoryview) -> Any:
-    """One message; a field that is not in `_MESSAGES` is a ValueError.
-
-    Written out here because importing the protobuf package takes longer than drawing 225 digits.
-    Source: https://protobuf.dev/programming-guides/encoding
-    """
-    found: dict[str, Any] = {
-        name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in _MESSAGES[message].items()
-    }
-    for name, wire, value, _ in _fields(message, view):
-        kind = _MESSAGES[message][name][1]
-        values = _values(kind.removeprefix("*"), wire, value)
-        if kind.startswith("*"):
-            found[name].extend(values)
-        else:
-            (found[name],) = values
-    return SimpleNamespace(**found)
-
-
-def _fields(message: str, view: memoryview) -> Iterator[tuple[str, int, Any, memoryview]]:
-    """The fields of a message as they stand in it: name, wire type, value, and all of its bytes."""
-    names = {number: name for name, (number, _) in _MESSAGES[message].items()}
-    position = 0
-    while position < len(view):
-        start = position
-        tag, position = _varint(view, position)
-        number, wire = tag >> 3, tag & 7
-        if number not in names:
-            raise ValueError(f"field {number} of its {message} message is one that no export of vae-serve has")
-        name = names[number]
-        value: Any
-        if wire == _VARINT:
-            value, position = _varint(view, position)
-        else:
-            if wire == _BYTES:
-                size, position = _varint(view, position)
-            else:
-                size = _FIXED.get(wire, 1 << 62)  # groups and what else there is are longer than any file
-            if size > len(view) - position:
-                raise ValueError(f"its {message} message ends in the middle of {name}")
-            value, position = view[position : position + size], position + size
-        yield name, wire, value, view[start:position]
-
-
-_VARINT, _BYTES, _FLOAT32 = 0, 2, 5  # wire types
-_FIXED = {1: 8, _FLOAT32: 4}
-_EMPTY: dict[str, Any] = {"string": "", "bytes": b"", "int": 0, "float": 0.0}
-
-
-def _values(kind: str, wire: int, value: Any) -> list[Any]:
-    """What stands in one field: one value, or the packed ones."""
-    if kind == "int":
-        if wire == _VARINT:
-            return [_signed(value)]
-        if wire == _BYTES:
-            packed, position = [], 0
-            while position < len(value):
-                number, position = _varint(value, position)
-                packed.append(_signed(number))
-            return packed
-    elif kind == "float":
-        if wire in (_FLOAT32, _BYTES):
-            return [number for (number,) in struct.iter_unpack("<f", value)]
-    elif wire == _BYTES:
-        if kind == "string":
-            return [bytes(value).decode()]
-        return [bytes(value) if kind == "bytes" else _decode(kind, value)]
-    raise ValueError(f"wire type {wire} for a {kind}")
-
-
-def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = view[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-    raise ValueError("a number of more than 64 bits")
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _value(info: Any, name: str) -> Value:

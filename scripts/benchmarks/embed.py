@@ -3,7 +3,7 @@
 python scripts/benchmarks/embed.py [--rounds R] [--array N] [--no-keras] [--only files|array|memory]
 
 Every side is a process of its own, timed from its start to its end, in turn within each round, and there the second
-time that it runs: after Keras, whatever comes next is a fifth slower. Medians are compared.
+time that it runs: whatever comes right after Keras is slower. Medians are compared.
 Files are MNIST digits as Pillow writes them. Raw speed of the encoder is that of threads on one session over floats
 that are in memory already.
 """

@@ -60,10 +60,10 @@ def side(name):
     if ours:
         images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
         loop = Loop(vae, BATCH, strategy, xla=False)
-        steps = lambda: loop.train(images, order, 0, STEPS)  # noqa: E731
+        steps = lambda: loop.train(images, order, 0, STEPS)  # noqa: E731  one name for either side
     else:
         part = to_model(pixels[: STEPS * BATCH])
-        steps = lambda: vae.fit(part, batch_size=BATCH, epochs=1, verbose=0)  # noqa: E731
+        steps = lambda: vae.fit(part, batch_size=BATCH, epochs=1, verbose=0)  # noqa: E731  as above
     steps()  # compiles
     for _ in sys.stdin:
         began = time.perf_counter()

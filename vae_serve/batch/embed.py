@@ -226,7 +226,7 @@ def _lane(chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work,
             begun = time.perf_counter()
             outputs = encode(encoder, pixels, work.options.batch)
             gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to
         gathering.full.put(error)
 
 
@@ -290,7 +290,8 @@ def _write(job: Job, work: Work, full: Gathered, begun_ns: int) -> None:
         "failed": len(full.failures),
         "errors": dict(sorted(Counter(why.kind for why in full.failures.values()).items())),
         "notes": dict(sorted(full.notes.items())),
-        **({} if isinstance(work.source, Arrays) else {"begun_ns": begun_ns, "lengths_sha256": _sha256(full.lengths)}),
+        "begun_ns": begun_ns,
+        "lengths_sha256": _sha256(full.lengths),
         "seconds": {**full.seconds, "write": time.perf_counter() - begun},
     }
     job.commit(full.shard, lambda file: writers.write_parquet(file, columns), record)

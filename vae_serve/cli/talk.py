@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 def emit(result: dict[str, Any]) -> None:
     """The machine-readable result, on stdout."""
-    print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+    print(json.dumps(result, indent=1, ensure_ascii=False, default=str), flush=True)
 
 
 class Report(Protocol):

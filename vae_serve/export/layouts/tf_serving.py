@@ -15,8 +15,18 @@ from pathlib import Path, PurePosixPath
 from vae_serve.bundle import Bundle, TensorSpec
 from vae_serve.errors import BundleError
 from vae_serve.export.layouts import readme
-from vae_serve.protobuf import message, number
+from vae_serve.protobuf import Messages, encode
 
+_MESSAGES: Messages = {  # what one request needs of tensorflow_serving/apis and tensorflow/core/framework
+    "Dim": {"size": (1, "int")},
+    "TensorShape": {"dim": (2, "*Dim")},
+    "Tensor": {"dtype": (1, "int"), "tensor_shape": (2, "TensorShape"), "tensor_content": (4, "bytes")},
+    "ModelSpec": {"name": (1, "string"), "signature_name": (3, "string")},
+    "Entry": {"key": (1, "string"), "value": (2, "Tensor")},
+    "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "*Entry")},
+    "PredictLog": {"request": (1, "PredictRequest")},
+    "PredictionLog": {"predict_log": (6, "PredictLog")},
+}
 WARMUP_BATCHES = (1, 8, 64)
 VERSION = "1"
 DT = {"float32": (1, 4), "uint8": (4, 1)}  # tensorflow/core/framework/types.proto, and bytes an element
@@ -60,12 +70,18 @@ def _prediction_log(model: str, tensor: TensorSpec, batch: int) -> bytes:
     """A `PredictionLog` with one request of `batch` times zero for `serving_default`."""
     dtype, size = DT[tensor.dtype]
     shape = [batch, *(int(axis) for axis in tensor.shape[1:])]
-    dims = b"".join(message(2, number(1, axis)) for axis in shape)  # TensorShapeProto.dim[].size
-    value = number(1, dtype) + message(2, dims) + message(4, bytes(math.prod(shape) * size))  # TensorProto
-    spec = message(1, model.encode()) + message(3, b"serving_default")  # ModelSpec
-    entry = message(1, tensor.name.encode()) + message(2, value)  # a map's entry: key, value
-    request = message(1, spec) + message(2, entry)  # PredictRequest
-    return message(6, message(1, request))  # PredictionLog.predict_log.request
+
+    def made(message: str, **fields: object) -> bytes:
+        return encode(_MESSAGES, message, **fields)
+
+    dims = made("TensorShape", dim=[made("Dim", size=axis) for axis in shape])
+    value = made("Tensor", dtype=dtype, tensor_shape=dims, tensor_content=bytes(math.prod(shape) * size))
+    request = made(
+        "PredictRequest",
+        model_spec=made("ModelSpec", name=model, signature_name="serving_default"),
+        inputs=[made("Entry", key=tensor.name, value=value)],
+    )
+    return made("PredictionLog", predict_log=made("PredictLog", request=request))
 
 
 def _record(contents: bytes) -> bytes:
