@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 MODEL = ROOT / "exports" / "mnist"  # a real encoder: its sums could depend on the batch
 ROWS = 700
 SHARD = ("--rows-per-shard", 64)
-KILLS = int(os.environ.get("VAE_SERVE_KILLS", "6"))  # 30 take some minutes
+KILLS = int(os.environ.get("VAE_SERVE_KILLS", "6"))  # of one job, each at a random moment
 
 Embed = Callable[..., "subprocess.CompletedProcess[str]"]
 
