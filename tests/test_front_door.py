@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vae_serve.batch import runtime
-from vae_serve.bundle import load
+from vae_serve.model import runtime
+from vae_serve.model.bundle import load
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path)
 
     import numpy as np
 
-    from vae_serve.bundle import find
+    from vae_serve.model.bundle import find
 
     bundle = load(find(None, exports=tmp_path / "none"))
     (expected,) = runtime.open_decoder(bundle)(np.zeros((1, 2), np.float32))

@@ -20,9 +20,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vae_serve.train import backend, recipes, runs
+from vae_serve.train import backend, runs
+from vae_serve.train import schedule as recipes
 from vae_serve.train.config import Config
-from vae_serve.train.recipes import Phase, Recipe
+from vae_serve.train.schedule import Phase, Recipe
 
 FIRST, REST = recipes.RECIPES["best"].phases
 RUN_AWAY = 1000.0  # nats an image: more than a model costs that gives every pixel an even chance

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vae_serve import bundle as bundles
-from vae_serve.batch import runtime
-from vae_serve.batch.embed import Options, embed
 from vae_serve.cores import cores
 from vae_serve.images import fast, mnist
-from vae_serve.images.opening import open_source
 from vae_serve.images.pixels import PixelRule, to_model
+from vae_serve.model import bundle as bundles
+from vae_serve.model import runtime
+from vae_serve.sources.opening import open_source
+from vae_serve.tasks.embed import Options, embed
 
 BATCHES = (64, 128, 256)
 

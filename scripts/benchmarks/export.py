@@ -37,12 +37,12 @@ import onnxruntime as ort
 import tensorflow as tf
 import tf2onnx
 
-from vae_serve import parity
 from vae_serve.export import gate
 from vae_serve.export.build import FORMS, deployed
-from vae_serve.export.onnx import OPSET, to_onnx
-from vae_serve.export.signature import decoder_spec, encoder_spec
+from vae_serve.export.convert.onnx import OPSET, to_onnx
+from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.images import mnist, pixels
+from vae_serve.model import parity
 from vae_serve.train import architectures, runs
 from vae_serve.train.config import Config
 

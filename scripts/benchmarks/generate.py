@@ -13,11 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vae_serve import bundle as bundles
-from vae_serve import latents
-from vae_serve.batch import runtime
-from vae_serve.batch.generate import Wish, generate
 from vae_serve.cores import cores
+from vae_serve.model import bundle as bundles
+from vae_serve.model import runtime, samplers
+from vae_serve.tasks.generate import Wish, generate
 
 BATCHES = (32, 64, 128, 256)
 FORMS = {
@@ -87,7 +86,7 @@ def bulk(room: Path, count: int, rounds: int) -> None:
 
 def decode_only(decoder: runtime.Network, count: int, batch: int) -> None:
     """The decoder alone: as many threads as cores, one session, the same points again and again, results dropped."""
-    z = latents.draws(0, 0, latents.DRAW_BLOCK, decoder.spec.inputs[0].shape[1])
+    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, decoder.spec.inputs[0].shape[1])
 
     def work(number: int) -> None:
         for start in range(0, count // cores(), batch):

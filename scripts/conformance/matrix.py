@@ -32,9 +32,9 @@ EXAMPLES = ROOT / "examples"
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from vae_serve import bundle, parity  # noqa: E402  (the path must be set first)
+from vae_serve.deploy import lay_out  # noqa: E402  (the path must be set first)
 from vae_serve.export import snippets  # noqa: E402  (the path must be set first)
-from vae_serve.export.layouts import lay_out  # noqa: E402  (the path must be set first)
+from vae_serve.model import bundle, parity  # noqa: E402  (the path must be set first)
 
 BATCHES = (1, 7)
 TIMED_BATCH = 64

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_serve import bundle
 from vae_serve.images import mnist
+from vae_serve.model import bundle
 
 PACKAGED = bundle.find(None, exports=Path("nowhere"))
 Shape = tuple[int, int, int]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from vae_serve import bundle
+from vae_serve.model import bundle
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

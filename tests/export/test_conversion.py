@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.export.conftest import make
-from vae_serve import onnx_file, parity
 from vae_serve.errors import UsageError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
+from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, to_onnx
+from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
-from vae_serve.export.onnx import NEWEST_OPSET, OPSET, to_onnx
-from vae_serve.export.signature import decoder_spec, encoder_spec
 from vae_serve.images import pixels
+from vae_serve.model import onnx_file, parity
 
 FULL = gate.LEVELS["full optimisation"]
 
@@ -73,7 +73,7 @@ def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
 
 
 def _without_rules(network, spec) -> bytes:
-    from vae_serve.export.onnx import convert
+    from vae_serve.export.convert.onnx import convert
 
     return convert(network, spec, OPSET, {}).SerializeToString()
 

@@ -7,15 +7,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from vae_serve import bundle, onnx_file
-from vae_serve.batch.verify import verify
 from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
+from vae_serve.export.convert.onnx import OPSET, to_onnx
+from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.gate import Side
-from vae_serve.export.onnx import OPSET, to_onnx
-from vae_serve.export.signature import decoder_spec, encoder_spec
 from vae_serve.images import pixels
+from vae_serve.model import bundle, onnx_file
+from vae_serve.model.verify import verify
 
 SHAPE, LATENT_DIM = (28, 28, 1), 2
 
@@ -166,7 +166,7 @@ def test_not_a_number(decoder):
 
 
 def test_a_byte_may_be_off_only_at_a_half():
-    from vae_serve.parity import TOLERANCE, difference, nearest_in_bytes
+    from vae_serve.model.parity import TOLERANCE, difference, nearest_in_bytes
 
     at_a_half, between = np.array([[10.5 / 255]]), np.array([[10.4 / 255]])
     for byte in (10, 11):
@@ -201,7 +201,8 @@ def test_raw_pixels_go_in_and_come_out(small, form):
 def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, small):
     from dataclasses import replace
 
-    from vae_serve.export import build, fold
+    from vae_serve.export import build
+    from vae_serve.export.passes import fold
     from vae_serve.train.runs import Run
 
     def moved(model, form):

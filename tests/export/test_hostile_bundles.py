@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vae_serve import bundle
-from vae_serve.batch.verify import verify
 from vae_serve.errors import BundleError
+from vae_serve.model import bundle
+from vae_serve.model.verify import verify
 
 
 def refused(folder: Path, *words: str) -> None:

@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 from google.protobuf import text_format
 
-from vae_serve import bundle
 from vae_serve.images import pixels
+from vae_serve.model import bundle
 
 SERVERS = ("triton", "tf-serving", "huggingface")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_serve import bundle
-from vae_serve.batch import runtime
+from vae_serve.model import bundle, runtime
 
 CONFORMANCE = Path(__file__).parents[2] / "scripts" / "conformance"
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vae_serve.errors import UsageError
-from vae_serve.train import config, recipes
+from vae_serve.train import config
+from vae_serve.train import schedule as recipes
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vae_serve import __version__, errors
-from vae_serve.cli import talk
+from vae_serve.cli import console
 
 OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -79,12 +79,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(words)([word for word in words if word != "--debug"], prog_name="vae-serve")
     except SystemExit as exit_:  # Typer's: the command ended, its options were wrong, or Ctrl-C
         if exit_.code == INTERRUPTED:
-            talk.say("interrupted")
+            console.say("interrupted")
         raise
     except (errors.VaeServeError, OSError, MemoryError) as error:
         if debug:
             raise
-        talk.say(f"error: {_sentence(error)}")
+        console.say(f"error: {_sentence(error)}")
         sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
     sys.exit(OK)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vae_serve import bundle as bundles
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.cli.part import parse_part
 from vae_serve.errors import UsageError
+from vae_serve.model import bundle as bundles
 
 SOME_FAILED = 3
 PATIENCE = 1.0  # seconds without a word
@@ -51,8 +51,8 @@ def embed(
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
-    quiet: talk.Quiet = False,
-    as_json: talk.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Turn pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
 
@@ -61,13 +61,13 @@ def embed(
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(100_000)  # importing and listing make no garbage; looking for it took a sixth of the start-up
-    from vae_serve.images import listing
+    from vae_serve.sources import listing
 
     begun = listing.begin(source)
-    from vae_serve.batch.embed import Options
-    from vae_serve.batch.embed import embed as run
-    from vae_serve.images.opening import open_source
     from vae_serve.images.pixels import PixelRule
+    from vae_serve.sources.opening import open_source
+    from vae_serve.tasks.embed import Options
+    from vae_serve.tasks.embed import embed as run
 
     options = Options(
         out=out,
@@ -85,16 +85,16 @@ def embed(
     rule = PixelRule.from_json(bundle.manifest.pixels)
     rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
     if begun and not quiet and begun.takes_longer_than(PATIENCE):
-        talk.say(f"listing {source}")
+        console.say(f"listing {source}")
     pictures = open_source(source, begun)
     if not quiet:
-        talk.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
-    with talk.progress("embed", None, "pictures", quiet) as report:
+        console.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
+    with console.progress("embed", None, "pictures", quiet) as report:
         stats = run(pictures, bundle, rule, options, report)
     if not quiet:
-        talk.say(_summary(out, stats))
+        console.say(_summary(out, stats))
     if as_json:
-        talk.emit(stats)
+        console.emit(stats)
     if stats["failed"]:
         raise typer.Exit(SOME_FAILED)
 
@@ -110,7 +110,7 @@ def _workers(text: str) -> int:
 
 
 def _outputs(text: str) -> tuple[str, ...]:
-    from vae_serve.batch.layout import OUTPUTS
+    from vae_serve.results.layout import OUTPUTS
 
     asked = text.split(",")
     unknown = [name for name in asked if name not in OUTPUTS]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 
 
 def evaluate(
@@ -24,8 +24,8 @@ def evaluate(
     ] = None,
     images: Annotated[int | None, typer.Option(help="The first so many test images.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
-    quiet: talk.Quiet = False,
-    as_json: talk.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Measure a model on the test set: likelihoods, latent space, labels, reconstruction."""
     from vae_serve.train import evaluation
@@ -36,10 +36,10 @@ def evaluate(
     subject = open_subject(model, data, "vae-serve evaluate")
     test = subject.data()
     if not quiet:
-        talk.say(f"measuring {subject.path} on {test.name} through {subject.runtime}")
+        console.say(f"measuring {subject.path} on {test.name} through {subject.runtime}")
     found = evaluation.evaluate(subject.encode, subject.decode, test, options)
     if as_json:
-        talk.emit({"model": str(subject.path), "runtime": subject.runtime, **found})
+        console.emit({"model": str(subject.path), "runtime": subject.runtime, **found})
     else:
         print("\n".join(_lines(found)))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def export(
         bool,
         typer.Option("--check", help="Write nothing: say whether the bundle that is there is what this run gives."),
     ] = False,
-    as_json: talk.AsJson = False,
-    quiet: talk.Quiet = False,
+    as_json: console.AsJson = False,
+    quiet: console.Quiet = False,
 ) -> None:
     """A finished run becomes a bundle: ONNX files and SavedModels, compared with the trained model before they count.
 
@@ -71,7 +71,7 @@ def export(
         raise UsageError(f"--form {form}: the forms are {', '.join(build.FORMS)}")
     found = runs.load(run) if run else runs.newest()
     if not quiet and run is None:
-        talk.say(f"the newest finished run is {found.path}")
+        console.say(f"the newest finished run is {found.path}")
     target = out or Path("exports", found.path.resolve().name)
     asked = build.Export(found, target, formats, opset, pixels, form, overwrite)
     if check:
@@ -80,9 +80,9 @@ def export(
     manifest = build.export(asked)
     largest = max(report["largest"] for report in manifest.parity["reports"])
     if not quiet:
-        talk.say(f"{found.path} became {target}: {', '.join(formats)}, at most {largest:.1e} from the trained model")
+        console.say(f"{found.path} became {target}: {', '.join(formats)}, at most {largest:.1e} from the trained model")
     if as_json:
-        talk.emit(
+        console.emit(
             {
                 "run": found.path,
                 "bundle": target,
@@ -95,23 +95,23 @@ def export(
 
 def _check(asked: "Export", differences: list[str], as_json: bool, quiet: bool) -> None:
     if as_json:
-        talk.emit({"run": asked.run.path, "bundle": asked.out, "same": not differences, "differences": differences})
+        console.emit({"run": asked.run.path, "bundle": asked.out, "same": not differences, "differences": differences})
     if differences:
         raise BundleError(f"{asked.out} is not what {asked.run.path} gives: {', '.join(differences)}")
     if not quiet:
-        talk.say(f"{asked.out} is what {asked.run.path} gives")
+        console.say(f"{asked.out} is what {asked.run.path} gives")
 
 
 def _lay_out(bundle: Path | None, layout: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    from vae_serve.bundle import find
-    from vae_serve.export.layouts import lay_out
+    from vae_serve.deploy import lay_out
+    from vae_serve.model.bundle import find
 
     source = find(bundle)
     if not quiet and bundle is None:
-        talk.say(f"the bundle is {source}")
+        console.say(f"the bundle is {source}")
     target = out or Path("layouts", f"{source.resolve().name}-{layout}")
     lay_out(source, layout, target, overwrite)
     if not quiet:
-        talk.say(f"{source} became {target}; {target / 'README.md'} says how to start it")
+        console.say(f"{source} became {target}; {target / 'README.md'} says how to start it")
     if as_json:
-        talk.emit({"bundle": source, "layout": layout, "folder": target})
+        console.emit({"bundle": source, "layout": layout, "folder": target})

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vae_serve import bundle
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.cli.part import parse_part
 from vae_serve.errors import UsageError
+from vae_serve.model import bundle
 
 
 def generate(
@@ -44,8 +44,8 @@ def generate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there; start anew.")] = False,
     workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one for each core]")] = None,
-    quiet: talk.Quiet = False,
-    as_json: talk.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Draw pictures from the latent space.
 
@@ -54,8 +54,8 @@ def generate(
     """
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from vae_serve.batch import generate as batch
     from vae_serve.cores import cores
+    from vae_serve.tasks import generate as batch
 
     wish = batch.Wish(
         grid=grid,
@@ -74,16 +74,16 @@ def generate(
         part=parse_part(shard),
     )
     path = bundle.find(model)
-    with talk.progress("generate", None, "pictures", quiet) as report:
+    with console.progress("generate", None, "pictures", quiet) as report:
         result = batch.generate(bundle.load(path), wish, report)
     if not quiet:
         of = f" of {result.points:,} points" if result.points != result.pictures else ""
-        talk.say(f"{result.path}: {result.pictures:,} picture{'s' * (result.pictures > 1)}{of}, by the model {path}")
+        console.say(f"{result.path}: {result.pictures:,} picture{'s' * (result.pictures > 1)}{of}, by the model {path}")
     if result.missing:
         some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
-        talk.say(f"{len(result.missing):,} rows of {latents} have no vector; their pictures are black: {some}")
+        console.say(f"{len(result.missing):,} rows of {latents} have no vector; their pictures are black: {some}")
     if as_json:
-        talk.emit(
+        console.emit(
             {
                 "model": path,
                 "out": result.path,

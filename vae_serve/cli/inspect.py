@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_serve import bundle as bundles
-from vae_serve import onnx_file
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.errors import BundleError
+from vae_serve.model import bundle as bundles
+from vae_serve.model import onnx_file
 
 
 def inspect(
@@ -20,13 +20,13 @@ def inspect(
         ),
     ] = None,
     *,
-    as_json: talk.AsJson = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """What a person wants to know of a model: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
     facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
     if as_json:
-        talk.emit({"path": path, **facts})
+        console.emit({"path": path, **facts})
         return
     print(path)
     for name, value in _flat(facts):

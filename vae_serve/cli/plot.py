@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.errors import MissingExtra, OutputError
 
 
@@ -20,7 +20,7 @@ def plot(
         str | None, typer.Option(help="Whose test set is shown.", show_default="what the model was trained on")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that are there.")] = False,
-    quiet: talk.Quiet = False,
+    quiet: console.Quiet = False,
 ) -> None:
     """Draw a model: latent scatter, decoded plane, holes, reconstructions, loss."""
     from vae_serve.cli.subject import open_subject
@@ -41,4 +41,4 @@ def plot(
         folder, subject.encode, subject.decode, test.test_images, test.test_labels, subject.history()
     )
     if not quiet:
-        talk.say(f"{folder}: {', '.join(file.name for file in written)}")
+        console.say(f"{folder}: {', '.join(file.name for file in written)}")

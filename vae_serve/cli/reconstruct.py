@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vae_serve import bundle as bundles
-from vae_serve.cli import talk
+from vae_serve.cli import console
+from vae_serve.model import bundle as bundles
 
 
 def reconstruct(
@@ -20,31 +20,33 @@ def reconstruct(
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
-    quiet: talk.Quiet = False,
-    as_json: talk.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Put pictures beside what the model makes of them: sheets to look at, and a table with the error of each.
 
     Exit code 3: done, but some pictures could not be read; their rows say why, and their places are grey.
     """
-    from vae_serve.batch.reconstruct import reconstruct as run
-    from vae_serve.images.opening import open_source
     from vae_serve.images.pixels import PixelRule
+    from vae_serve.sources.opening import open_source
+    from vae_serve.tasks.reconstruct import reconstruct as run
 
     bundle = bundles.load(bundles.find(model))
     pictures = open_source(source)
     out = out or Path(f"{Path(source).resolve().stem}-reconstructed")
-    with talk.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:
+    with console.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:
         summary = run(pictures, bundle, PixelRule.from_json(bundle.manifest.pixels), out, overwrite, report)
     if not quiet:
         failed = f" ({summary.failed:,} failed)" if summary.failed else ""
-        talk.say(f"{out}: {summary.pictures:,} pictures{failed}, {summary.sheets:,} sheets, by the model {bundle.path}")
+        console.say(
+            f"{out}: {summary.pictures:,} pictures{failed}, {summary.sheets:,} sheets, by the model {bundle.path}"
+        )
         if summary.worst:
-            talk.say(
+            console.say(
                 f"mean error {summary.mean_reconstruction:.1f} nats, mse {summary.mean_mse:.4f}; "
                 f"largest {summary.worst.reconstruction:.1f} nats, {summary.worst.path}"
             )
     if as_json:
-        talk.emit({"model": bundle.path, **asdict(summary)})
+        console.emit({"model": bundle.path, **asdict(summary)})
     if summary.failed:
         raise typer.Exit(3)

@@ -5,22 +5,22 @@ from typing import Annotated
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
-    as_json: talk.AsJson = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """List the runs with their figures, the newest at the end."""
     from vae_serve.train import runs as on_disk
 
     found = on_disk.every(folder)
     if as_json:
-        talk.emit({"runs": [{"path": str(run.path), **run.record} for run in found]})
+        console.emit({"runs": [{"path": str(run.path), **run.record} for run in found]})
         return
     if not found:
-        talk.say(f"no run under {folder}")
+        console.say(f"no run under {folder}")
         return
     rows = [("run", "status", "arch", "latent", "data", "epochs", "-ELBO", "recon.", "KL")]
     for run in found:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_serve import bundle as bundles
 from vae_serve.errors import SourceError
+from vae_serve.model import bundle as bundles
 from vae_serve.train import runs
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
 
 
 def _bundle(path: Path, data: str | None) -> Subject:
-    from vae_serve.batch import runtime
+    from vae_serve.model import runtime
 
     bundle = bundles.load(path)
     encoder, decoder = runtime.open_encoder(bundle), runtime.open_decoder(bundle)

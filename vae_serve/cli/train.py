@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 from vae_serve.errors import MissingExtra, OutputError, RunError
 
 
@@ -51,8 +51,8 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run at --out, or with the newest unfinished one.")
     ] = False,
-    quiet: talk.Quiet = False,
-    as_json: talk.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Train a model: images to a run folder with encoder, decoder, history and plots."""
     options = dict(locals())
@@ -87,15 +87,15 @@ def train(
     if not resume:
         path = out or runs.free_path(f"{dataset.name}-{chosen.arch}")
     try:
-        with talk.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as report:
-            hooks = fit.Hooks(report, talk.say, tensorboard)
+        with console.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as report:
+            hooks = fit.Hooks(report, console.say, tensorboard)
             if resume:
                 run = fit.resume(run, chosen, dataset, hooks)
             else:
                 command = shlex.join(["vae-serve", *sys.argv[1:]])
                 run = fit.train(chosen, dataset, path, command, hooks, overwrite)
     except KeyboardInterrupt:
-        talk.say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
+        console.say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
         raise
     _done(run, quiet, as_json)
 
@@ -103,9 +103,9 @@ def train(
 def _done(run: Any, quiet: bool, as_json: bool) -> None:
     test = run.record["metrics"]["test"]
     if not quiet:
-        talk.say(
+        console.say(
             f"{run.path}: negative ELBO {test['negative_elbo']:.2f} nats per image on the test set "
             f"(reconstruction {test['reconstruction']:.2f}, KL {test['kl']:.2f}); next: vae-serve export {run.path}"
         )
     if as_json:
-        talk.emit({"run": str(run.path), **run.record})
+        console.emit({"run": str(run.path), **run.record})

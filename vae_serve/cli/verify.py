@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vae_serve.cli import talk
+from vae_serve.cli import console
 
 
 def verify(
@@ -14,20 +14,20 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(help="The run that it was exported from: compare everything with the trained model.")
     ] = None,
-    as_json: talk.AsJson = False,
-    quiet: talk.Quiet = False,
+    as_json: console.AsJson = False,
+    quiet: console.Quiet = False,
 ) -> None:
     """Checks a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
 
     With --against RUN the comparison of the export is repeated, which needs the extra `train`.
     """
-    from vae_serve.batch import verify as batch
+    from vae_serve.model import verify as batch
 
     loaded, reports = batch.verify(bundle)
     largest = max((report.largest for report in reports), default=0.0)
     if not quiet:
         ran = f", conformance vectors within {largest:.1e}" if reports else ""
-        talk.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
+        console.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
     repeated = None
     if against is not None:
         from vae_serve.train import backend, runs
@@ -37,9 +37,9 @@ def verify(
 
         repeated = max(report["largest"] for report in build.compare(loaded, runs.load(against)))
         if not quiet:
-            talk.say(f"{bundle} is what {against} gives: at most {repeated:.1e} from the trained model")
+            console.say(f"{bundle} is what {against} gives: at most {repeated:.1e} from the trained model")
     if as_json:
-        talk.emit(
+        console.emit(
             {
                 "bundle": bundle,
                 "files": [entry.path for entry in loaded.manifest.files],

@@ -12,19 +12,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vae_serve import __version__, bundle
-from vae_serve.bundle import Bundle, Json, Manifest
+from vae_serve import __version__
 from vae_serve.errors import BundleError, OutputError, ParityError
-from vae_serve.export import conformance, gate, litert
-from vae_serve.export.blocks import blocked
+from vae_serve.export import conformance, gate
 from vae_serve.export.card import card
-from vae_serve.export.fold import folded
+from vae_serve.export.convert import litert
+from vae_serve.export.convert.onnx import OPSET, check_opset, ir_version, to_onnx
+from vae_serve.export.convert.savedmodel import write_savedmodel
+from vae_serve.export.convert.signature import decoder_spec, encoder_spec, serving_function
 from vae_serve.export.gate import Side
 from vae_serve.export.network import Network
-from vae_serve.export.onnx import OPSET, check_opset, ir_version, to_onnx
-from vae_serve.export.savedmodel import write_savedmodel
-from vae_serve.export.signature import decoder_spec, encoder_spec, serving_function
-from vae_serve.parity import TOLERANCE
+from vae_serve.export.passes.fold import folded
+from vae_serve.export.passes.space_to_depth import blocked
+from vae_serve.model import bundle
+from vae_serve.model.bundle import Bundle, Json, Manifest
+from vae_serve.model.parity import TOLERANCE
 from vae_serve.train import data
 from vae_serve.train.runs import Run
 

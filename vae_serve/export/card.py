@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vae_serve.bundle import Json, Manifest
 from vae_serve.export import snippets
-from vae_serve.parity import TOLERANCE
+from vae_serve.model.bundle import Json, Manifest
+from vae_serve.model.parity import TOLERANCE
 
 COLOURS = {1: "grey", 3: "colour"}
 

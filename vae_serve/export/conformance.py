@@ -17,7 +17,7 @@ import onnx
 
 from vae_serve.export.gate import Side
 from vae_serve.images import pixels
-from vae_serve.parity import TOLERANCE
+from vae_serve.model.parity import TOLERANCE
 
 ROWS = 14  # whole batches of 7, which is odd, and of 1
 BYTE_TOLERANCE = 1  # a byte is off by one where the float before rounding lies within `TOLERANCE` of a half

@@ -1,7 +1,7 @@
 """The gate: every copy of a model is run against the trained Keras model before a bundle gets its name.
 
 What is compared: the encoder on the run's test images; the decoder on the codes of those images, on draws from the
-prior, and on far corners of the latent space. The measure and the tolerance are `vae_serve.parity`'s.
+prior, and on far corners of the latent space. The measure and the tolerance are `vae_serve.model.parity`'s.
 """
 
 import itertools
@@ -16,15 +16,15 @@ import numpy.typing as npt
 import onnxruntime as ort
 import tensorflow as tf
 
-from vae_serve import latents, parity
-from vae_serve.bundle import GraphSpec, Json
 from vae_serve.errors import ParityError
 from vae_serve.images import pixels
+from vae_serve.model import parity, samplers
+from vae_serve.model.bundle import GraphSpec, Json
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], list[Array]]  # a batch to its outputs, in the contract's order
 
-MEASURE = "|found - expected| / max(1, |expected|)"  # see vae_serve.parity.TOLERANCE
+MEASURE = "|found - expected| / max(1, |expected|)"  # see vae_serve.model.parity.TOLERANCE
 PRIOR_DRAWS = 10_000
 PRIOR_SEED = 0
 CORNER = 10.0  # as far out as anybody will ask: a standard normal stays within 6
@@ -67,7 +67,7 @@ def encoder_side(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.u
 def decoder_side(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Side:
     """The trained decoder on the codes (n, d) of the test images, as many prior draws as `PRIOR_DRAWS`, and corners."""
     latent_dim = codes.shape[1]
-    kinds = (codes, latents.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
+    kinds = (codes, samplers.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
     inputs = np.concatenate([rows_within_budget(decoder, kind) for kind in kinds])
     return Side("decoder", spec, inputs, tuple(in_chunks(run_keras(decoder), inputs)))
 

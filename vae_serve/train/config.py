@@ -17,7 +17,7 @@ class Config:
     image_size: str | None = None  # HxW or HxWxC, for pictures of any size
     arch: str = "conv"  # see `vae_serve.train.architectures`
     latent_dim: int = 2
-    recipe: str = "best"  # see `vae_serve.train.recipes`
+    recipe: str = "best"  # see `vae_serve.train.schedule`
     epochs: int | None = None  # the recipe's own when None
     batch_size: int = 128
     validation_split: float = 0.2  # the last images of the training set, as in Keras

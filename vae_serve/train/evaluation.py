@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vae_serve import metrics
 from vae_serve.errors import UsageError
+from vae_serve.evaluate import metrics
 from vae_serve.train.data import Dataset
 
 SPACING = 0.03  # of the lattice, in standard deviations of the prior; the posteriors of MNIST are about as wide

@@ -22,11 +22,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 import vae_serve
-from vae_serve import metrics
 from vae_serve.cores import cores
 from vae_serve.errors import DivergedError, OutputError, RunError, UsageError
+from vae_serve.evaluate import metrics
 from vae_serve.images.pixels import PixelRule
-from vae_serve.train import architectures, checkpoints, devices, guard, kernels, pictures, recipes, runs
+from vae_serve.train import architectures, checkpoints, devices, kernels, pictures, runs
+from vae_serve.train import nonfinite as guard
+from vae_serve.train import schedule as recipes
 from vae_serve.train.checkpoints import Position
 from vae_serve.train.config import Config
 from vae_serve.train.data import Dataset

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve import latents, metrics, plots
+from vae_serve.evaluate import metrics, plots
+from vae_serve.model import samplers
 from vae_serve.train import runs
 
 SIDE = 20  # of the decoded plane, in pictures
@@ -31,14 +32,14 @@ def write(
     dimensions = z_mean.shape[1]
     figures = {"latent": plots.latent(z_mean, labels)}
     if dimensions == 2:
-        figures["grid"] = plots.plane(decode(latents.plane(SIDE, SPAN)), SIDE, SPAN)
-        z = latents.plane(LATTICE, SPAN)
+        figures["grid"] = plots.plane(decode(samplers.plane(SIDE, SPAN)), SIDE, SPAN)
+        z = samplers.plane(LATTICE, SPAN)
         shape = (LATTICE, LATTICE)
         density = metrics.aggregate_log_density(z, z_mean, z_log_var).reshape(shape)[::-1]  # lowest row first
         prior = metrics.prior_log_density(z).reshape(shape)[::-1]
         figures["posterior"] = plots.posterior(density, prior, SPAN)
     else:
-        figures["grid"] = plots.samples(decode(latents.draws(0, 0, 225, dimensions)), 15)
+        figures["grid"] = plots.samples(decode(samplers.draws(0, 0, 225, dimensions)), 15)
         figures["posterior"] = plots.units(z_mean, z_log_var)
     shown = images[:60]
     figures["reconstructions"] = plots.reconstructions(shown, decode(metrics.encoded(encode, shown)[0]))

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
-from vae_serve.images import arrays, names, opening
 from vae_serve.images.decode import Decoder
-from vae_serve.images.names import shown
 from vae_serve.images.pixels import PixelRule, to_bytes
-from vae_serve.images.sources import Pictures
+from vae_serve.sources import arrays, names, opening
+from vae_serve.sources.files import Pictures
+from vae_serve.sources.names import shown
 
 IN_MEMORY = 1 << 30  # bytes of decoded pictures; more are kept in a temporary file and mapped
 AT_ONCE = 1024  # pictures asked for together

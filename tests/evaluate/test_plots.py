@@ -1,0 +1,14 @@
+"""Plots show what there is to see."""
+
+from vae_serve.evaluate import plots
+
+
+def test_one_value_far_away_does_not_flatten_the_loss():
+    history = [
+        {"epoch": epoch, "loss": 150 - epoch / 10, "reconstruction": 144.0, "kl": 6 - epoch / 100}
+        | {"val_loss": 1e7 if epoch == 30 else 151 - epoch / 10, "val_reconstruction": 145.0, "val_kl": 6.0}
+        for epoch in range(1, 51)
+    ]
+    axes = plots.loss(history).axes[0]
+    assert axes.get_ylim()[1] < 152
+    assert [text.get_text() for text in axes.texts] == ["1 value up to 1e+07 not shown"]

@@ -1,1 +1,0 @@
-"""The serving side: ONNX Runtime, no TensorFlow, ever."""

@@ -1,0 +1,97 @@
+"""A folder to upload to the Hugging Face Hub as a model repository.
+
+README.md                          front matter that the Hub reads, then the bundle's own card
+config.json                        what the networks are
+preprocessor_config.json           the pixel rule, in the Hub's words
+onnx/encoder_model.onnx, onnx/decoder_model.onnx
+conformance/                       inputs and expected outputs
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vae_serve.deploy import readme
+from vae_serve.errors import BundleError
+from vae_serve.model.bundle import Bundle, Manifest
+
+FIGURES = ("negative_elbo", "reconstruction", "kl")  # nats per test image
+DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist"}  # their ids on the Hub
+
+
+def write(bundle: Bundle, into: Path) -> None:
+    """Writes the repository for `bundle` into the empty folder `into`.
+
+    Raises:
+        BundleError: the bundle has no ONNX files.
+    """
+    if bundle.encoder is None or bundle.decoder is None:
+        raise BundleError(f"{bundle.path} holds no ONNX files, which the huggingface layout needs")
+    (into / "onnx").mkdir()
+    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.encoder)
+    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.decoder)
+    for entry in bundle.manifest.files:
+        if entry.path.startswith("conformance/"):
+            (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            (into / entry.path).write_bytes((bundle.path / entry.path).read_bytes())
+    for name, contents in (("config.json", _config(bundle)), ("preprocessor_config.json", _preprocessor(bundle))):
+        (into / name).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+    (into / "README.md").write_text(
+        f"---\n{front_matter(bundle.manifest)}---\n\n{card}\n{readme.huggingface(bundle.manifest)}", encoding="utf-8"
+    )
+
+
+def front_matter(manifest: Manifest) -> str:
+    """YAML for the Hub: licence, task, tags, data set and test figures. Its values are JSON, which YAML contains."""
+    dataset = manifest.data.get("name", "")
+    fields: dict[str, Any] = {
+        "license": manifest.licence.lower(),
+        "library_name": "onnxruntime",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["onnx", "vae", "variational-autoencoder", manifest.arch],
+    }
+    if dataset in DATASETS:
+        fields["datasets"] = [DATASETS[dataset]]
+    figures = [
+        {"type": name, "name": name.replace("_", " "), "value": manifest.metrics[name]}
+        for name in FIGURES
+        if name in manifest.metrics
+    ]
+    if figures:
+        result = {
+            "task": {"type": "unconditional-image-generation"},
+            "dataset": {"name": dataset, "type": DATASETS.get(dataset, dataset), "split": "test"},
+            "metrics": figures,
+        }
+        fields["model-index"] = [{"name": manifest.name, "results": [result]}]
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items())
+
+
+def _config(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "model_type": "vae",
+        "architecture": manifest.arch,
+        "latent_dim": manifest.latent_dim,
+        "image_shape": manifest.image_shape,
+        "encoder": "onnx/encoder_model.onnx",
+        "decoder": "onnx/decoder_model.onnx",
+        "opset": manifest.opset,
+        "weights_sha256": manifest.weights_sha256,
+    }
+
+
+def _preprocessor(bundle: Bundle) -> dict[str, Any]:
+    height, width, channels = bundle.manifest.image_shape
+    encoder = bundle.manifest.encoder
+    rescale = encoder is not None and encoder.inputs[0].dtype == "float32"
+    return {
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "do_convert_rgb": channels == 3,
+        "do_rescale": rescale,
+        **({"rescale_factor": 1 / 255} if rescale else {}),
+        "do_normalize": False,
+        "data_format": "channels_last",
+    }

@@ -1,0 +1,72 @@
+"""A model repository for NVIDIA Triton Inference Server, with its ONNX Runtime backend.
+
+    models/NAME_encoder/config.pbtxt, models/NAME_encoder/1/model.onnx       and the same for NAME_decoder
+
+The configuration is protobuf text of `inference.ModelConfig`
+(triton-inference-server/common, protobuf/model_config.proto); its `dims` leave the batch axis out.
+"""
+
+import re
+from pathlib import Path
+
+from vae_serve.deploy import readme
+from vae_serve.errors import BundleError
+from vae_serve.model.bundle import Bundle, GraphSpec, TensorSpec
+
+MAX_BATCH = 256
+PREFERRED = (64, 128)  # what ONNX Runtime is fastest at with one thread a call, on a CPU
+QUEUE_MICROSECONDS = 500  # how long a request may wait for others to share its batch
+
+TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
+
+
+def write(bundle: Bundle, into: Path) -> None:
+    """Writes the model repository of `bundle` into the empty folder `into`.
+
+    Raises:
+        BundleError: the bundle has no ONNX files.
+    """
+    manifest = bundle.manifest
+    stem = re.sub(r"\W+", "_", manifest.name)
+    for network, graph, model in (
+        ("encoder", manifest.encoder, bundle.encoder),
+        ("decoder", manifest.decoder, bundle.decoder),
+    ):
+        if graph is None or model is None:
+            raise BundleError(f"{bundle.path} holds no ONNX files, which the triton layout needs")
+        folder = into / "models" / f"{stem}_{network}"
+        (folder / "1").mkdir(parents=True)
+        (folder / "1" / "model.onnx").write_bytes(model)
+        (folder / "config.pbtxt").write_text(config(folder.name, graph), encoding="utf-8")
+    (into / "README.md").write_text(readme.triton(manifest, stem), encoding="utf-8")
+
+
+def config(name: str, graph: GraphSpec) -> str:
+    """The text of config.pbtxt."""
+    [image] = graph.inputs
+    tensors = [_tensor("input", image)] + [_tensor("output", output) for output in graph.outputs]
+    return f"""\
+name: "{name}"
+backend: "onnxruntime"
+max_batch_size: {MAX_BATCH}
+{"".join(tensors)}\
+version_policy {{ latest {{ num_versions: 1 }} }}
+dynamic_batching {{
+  preferred_batch_size: {list(PREFERRED)}
+  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}
+}}
+parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
+model_warmup {{
+  name: "zeros"
+  batch_size: {PREFERRED[0]}
+  inputs {{ key: "{image.name}" value {{ data_type: {TYPES[image.dtype]} dims: {_dims(image)} zero_data: true }} }}
+}}
+"""
+
+
+def _tensor(side: str, tensor: TensorSpec) -> str:
+    return f'{side} {{ name: "{tensor.name}" data_type: {TYPES[tensor.dtype]} dims: {_dims(tensor)} }}\n'
+
+
+def _dims(tensor: TensorSpec) -> list[int | str]:
+    return list(tensor.shape[1:])

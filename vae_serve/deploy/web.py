@@ -1,0 +1,174 @@
+"""A folder for any static file server: a page that plays with the model in the visitor's browser.
+
+index.html, style.css, *.js     the page, from `page/` beside this module, as it stands
+runtime/                        ONNX Runtime Web with its licence (see scripts/pack_web_runtime)
+encoder.onnx, decoder.onnx      the bundle's own bytes
+conformance/                    inputs and expected outputs, for the page's self-check
+scatter/                        encoded test images and their classes, where the data is at hand
+model.json                      what the page must know, with size and SHA-256 of every file that it loads
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import math
+from dataclasses import asdict
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.deploy import readme
+from vae_serve.errors import BundleError
+from vae_serve.images import mnist, pixels
+from vae_serve.model.bundle import Bundle, GraphSpec
+from vae_serve.model.runtime import in_batches, open_encoder
+
+RULE = "conformance/conformance.json"
+SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
+SPANS = (3.0, 8.0)
+REACH = 0.998  # the part of the scatter's coordinates that the plane must show
+
+Array = npt.NDArray[Any]
+
+
+def write(bundle: Bundle, into: Path) -> None:
+    """Writes the page for `bundle` into the empty folder `into`.
+
+    Raises:
+        BundleError: the bundle has no ONNX files, no conformance vectors, or fewer than two latent dimensions.
+    """
+    manifest = bundle.manifest
+    if bundle.encoder is None or bundle.decoder is None or manifest.encoder is None or manifest.decoder is None:
+        raise BundleError(f"{bundle.path} holds no ONNX files, which the web layout needs")
+    if manifest.latent_dim < 2:
+        raise BundleError(f"{bundle.path} has one latent dimension; a plane needs two or more")
+    loaded: dict[str, bytes] = {manifest.encoder.file: bundle.encoder, manifest.decoder.file: bundle.decoder}
+    conformance: dict[str, Any] = {"tolerance": _tolerance(bundle)}
+    for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
+        conformance[network], vectors = _vectors(bundle, network, graph)
+        loaded |= vectors
+    z, labels = _scatter(bundle)
+    if len(z):
+        loaded |= {"scatter/z.npy": _npy(z), "scatter/labels.npy": _npy(labels)}
+
+    _copy(files("vae_serve.deploy") / "page", into)
+    for name, contents in loaded.items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).write_bytes(contents)
+    runtime, wasm = _unpack_runtime(into)
+    facts = {
+        "name": manifest.name,
+        "latent_dim": manifest.latent_dim,
+        "image_shape": manifest.image_shape,
+        "encoder": asdict(manifest.encoder),
+        "decoder": asdict(manifest.decoder),
+        "runtime": {"file": runtime},
+        "conformance": conformance,
+        "scatter": {"z": "scatter/z.npy", "labels": "scatter/labels.npy"} if len(z) else None,
+        "classes": [str(label) for label in sorted(set(labels.tolist()))],
+        "span": _span(z),
+        "walk": _walk(z, labels, manifest.latent_dim),
+        "about": _about(bundle),
+        "files": {
+            name: {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+            for name, contents in {**loaded, runtime: wasm}.items()
+        },
+    }
+    (into / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (into / "README.md").write_text(readme.web(manifest), encoding="utf-8")
+
+
+def _tolerance(bundle: Bundle) -> dict[str, float]:
+    """For each type of tensor, as the bundle states it."""
+    try:
+        rule = json.loads((bundle.path / RULE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{bundle.path} has no {RULE}, which the page's self-check needs; export it again") from None
+    tolerance: dict[str, float] = rule["tolerance"]
+    return tolerance
+
+
+def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def file(tensor: str) -> str:
+        return f"conformance/{network}/{tensor}.npy"
+
+    named = {entry.path for entry in bundle.manifest.files}
+    names = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
+    missing = [file(name) for name in names if file(name) not in named]
+    if missing:
+        raise BundleError(f"{bundle.path} has no {missing[0]}, which the page's self-check needs; export it again")
+    spec = {"input": file(names[0]), "outputs": {name: file(name) for name in names[1:]}}
+    return spec, {file(name): (bundle.path / file(name)).read_bytes() for name in names}
+
+
+def _scatter(bundle: Bundle) -> tuple[Array, Array]:
+    """The packaged test images encoded, (n, d) float32, and their classes, (n,) uint8; none for other data."""
+    if bundle.manifest.data.get("name") != "mnist":
+        return np.empty((0, bundle.manifest.latent_dim), np.float32), np.empty(0, np.uint8)
+    images, labels = mnist.load("test")
+    encoder = open_encoder(bundle)
+    raw = encoder.spec.inputs[0].dtype == "uint8"
+    z_mean, _ = in_batches(encoder, images if raw else pixels.to_model(images))
+    return z_mean, labels
+
+
+def _span(z: Array) -> float:
+    if not len(z):
+        return SPAN
+    return min(max(math.ceil(2 * float(np.quantile(np.abs(z), REACH))) / 2, SPANS[0]), SPANS[1])
+
+
+def _walk(z: Array, labels: Array, latent_dim: int) -> list[list[float]]:
+    """Two ends worth walking between: the means of the two classes that lie furthest apart."""
+    if not len(z):
+        return [[-1.0] * latent_dim, [1.0] * latent_dim]
+    means = np.stack([z[labels == label].mean(axis=0) for label in np.unique(labels)])
+    apart = np.linalg.norm(means[:, None] - means[None], axis=2)
+    ends = np.unravel_index(int(apart.argmax()), apart.shape)
+    return [means[end].round(3).tolist() for end in ends]
+
+
+def _about(bundle: Bundle) -> list[str]:
+    manifest = bundle.manifest
+    elbo = manifest.metrics.get("negative_elbo")
+    figure = f" Negative ELBO on the test images: {elbo:.1f} {manifest.metrics['unit']}." if elbo else ""
+    return [
+        f"{manifest.arch}, {manifest.latent_dim} latent dimensions, "
+        f"{manifest.parameters['encoder'] + manifest.parameters['decoder']:,} parameters.{figure}",
+        f"Data: {manifest.data.get('name', 'unknown')} ({manifest.data.get('licence', 'licence unknown')}). "
+        f"Model: {manifest.licence}. Runs on ONNX Runtime Web (MIT).",
+    ]
+
+
+def _npy(array: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _copy(source: Traversable, into: Path) -> None:
+    into.mkdir(exist_ok=True)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _copy(entry, into / entry.name)
+        else:
+            (into / entry.name).write_bytes(entry.read_bytes())
+
+
+def _unpack_runtime(into: Path) -> tuple[str, bytes]:
+    """What is packed as xz for the wheel becomes gzip, which browsers unpack: the file's name, and its contents."""
+    [packed] = (into / "runtime").glob("*.wasm.xz")
+    wasm = lzma.decompress(packed.read_bytes())
+    target = packed.with_suffix(".gz")
+    target.write_bytes(gzip.compress(wasm, mtime=0))
+    packed.unlink()
+    [notices] = (into / "runtime").glob("ThirdPartyNotices.txt.xz")
+    notices.with_suffix("").write_bytes(lzma.decompress(notices.read_bytes()))
+    notices.unlink()
+    return f"runtime/{target.name}", wasm

@@ -1,0 +1,1 @@
+"""A deployed network becomes a file: ONNX, SavedModel, LiteRT."""

@@ -1,0 +1,17 @@
+"""A network becomes a TensorFlow SavedModel, in the folder layout that TensorFlow Serving reads."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from vae_serve.export.convert.signature import serving_function
+from vae_serve.export.network import Network
+from vae_serve.model.bundle import GraphSpec
+
+
+def write_savedmodel(network: Network, spec: GraphSpec, folder: Path) -> None:
+    """Writes `folder`/1 with one signature, `serving_default`, that has the names of `spec`."""
+    module = tf.Module()
+    module.serving_default = serving_function(network, spec)
+    tf.saved_model.save(module, str(folder / "1"), signatures=module.serving_default)
+    (folder / "1" / "fingerprint.pb").unlink(missing_ok=True)  # optional, and another one in every export

@@ -1,0 +1,43 @@
+"""The one signature that every format is converted from: names, order, shapes and dtypes, a free batch axis."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from vae_serve.export.network import Network, as_function
+from vae_serve.images.pixels import SCALE
+from vae_serve.model.bundle import GraphSpec, TensorSpec
+
+Function = Any  # tf.function ships no types
+
+
+def encoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: str) -> GraphSpec:
+    """The contract of an encoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
+    heads = tuple(TensorSpec(name, "float32", ("batch", latent_dim)) for name in ("z_mean", "z_log_var"))
+    return GraphSpec("encoder.onnx", (TensorSpec("image", pixels, ("batch", *image_shape)),), heads)
+
+
+def decoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: str) -> GraphSpec:
+    """The contract of a decoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
+    z = TensorSpec("z", "float32", ("batch", latent_dim))
+    return GraphSpec("decoder.onnx", (z,), (TensorSpec("image", pixels, ("batch", *image_shape)),))
+
+
+def serving_function(network: Network, spec: GraphSpec) -> Function:
+    """`network` as a function of one named tensor to a dict of named ones; for `uint8` with the pixel rule inside."""
+    (image,) = spec.inputs
+    names = [output.name for output in spec.outputs]
+    shape = [None, *image.shape[1:]]
+    function = as_function(network)
+
+    def serving_default(tensor: Any) -> dict[str, Any]:
+        if image.dtype == "uint8":  # as vae_serve.images.pixels.to_model
+            tensor = tf.cast(tensor, tf.float32) * tf.constant(SCALE)
+        outputs = function(tensor)
+        if spec.outputs[0].dtype == "uint8":  # as vae_serve.images.pixels.to_bytes
+            outputs = [tf.cast(tf.round(output * 255.0), tf.uint8) for output in outputs]
+        # Identity: an output that another one is computed from keeps its own name.
+        return {name: tf.identity(output, name) for name, output in zip(names, outputs, strict=True)}
+
+    signature = [tf.TensorSpec(shape, image.dtype, name=image.name)]
+    return tf.function(serving_default, input_signature=signature, autograph=False)

@@ -1,0 +1,1 @@
+"""Rewrites of a network, exact in what they compute."""

@@ -1,0 +1,1 @@
+"""Plan, shards, commit, and the engines that run them."""

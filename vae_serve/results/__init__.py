@@ -1,0 +1,1 @@
+"""What rows become: Parquet, npy, csv, projector, PNG files, zip."""

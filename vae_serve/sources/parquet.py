@@ -1,0 +1,37 @@
+"""Parquet files and their columns of vectors, read."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Floats = npt.NDArray[np.float32]
+
+
+def read_tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
+    """The files' tables, one at a time."""
+    for path in paths:
+        yield pq.read_table(path, use_threads=False, memory_map=True)
+
+
+def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:
+    """A column of lists as (n, size) float32; null rows are NaN. Without a `size` that of the lists is taken.
+
+    Raises:
+        ValueError: they are not lists of numbers, all of this one size.
+    """
+    import pyarrow.compute as pc  # not above: writing does without its import
+
+    lengths = pc.list_value_length(column).drop_null().unique().to_pylist()
+    size = (lengths[0] if lengths else 0) if size is None else size
+    if set(lengths) - {size}:
+        raise ValueError(f"its lists are of the sizes {', '.join(map(str, sorted(lengths)))}")
+    parts = []
+    for chunk in column.chunks:
+        rows = np.full((len(chunk), size), np.nan, np.float32)
+        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten(), np.float32).reshape(-1, size)
+        parts.append(rows)
+    return np.concatenate(parts) if parts else np.empty((0, size), np.float32)

@@ -1,0 +1,1 @@
+"""Embed, generate, reconstruct: ONNX Runtime, no TensorFlow, ever."""
