@@ -15,7 +15,8 @@ from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, to_onnx
 from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
 from vae_serve.images import pixels
-from vae_serve.model import onnx_file, parity
+from vae_serve.model import onnx as contract
+from vae_serve.model import parity
 
 FULL = gate.LEVELS["full optimisation"]
 
@@ -44,7 +45,7 @@ def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
         outputs = gate.run_onnx(contents, spec, FULL)(rows)
         for expected, found in zip(gate.run_keras(trained)(rows), outputs, strict=True):
             assert parity.difference(expected, found).max() <= 1e-5
-        file = onnx_file.read(contents, spec.file)
+        file = contract.read(contents, spec.file)
         assert [(v.name, v.dtype, v.shape) for v in file.inputs] == [(t.name, t.dtype, t.shape) for t in spec.inputs]
         assert [(v.name, v.dtype, v.shape) for v in file.outputs] == [(t.name, t.dtype, t.shape) for t in spec.outputs]
         assert (file.opset, file.ir_version, file.metadata) == (13, 7, {"key": "value"})
