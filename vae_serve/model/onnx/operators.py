@@ -9,13 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vae_serve.model.onnx.tensors import DTYPES, RANK_LIMIT, Tensor
+from vae_serve.model.onnx.tensors import BLOCK, DTYPES, RANK_LIMIT, Tensor, in_blocks
 
 WINDOW_LIMIT = 64  # strides and pads of a convolution; no network here comes near
 WHOLE = (1 << 31) - 1  # from here on, an end of Slice is beyond any batch
-BLOCK = (
-    16  # channels and columns that ONNX Runtime's kernels pad to, at most (`MlasNchwcGetBlockSize`, `MlasGemmPackB`)
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Made:
     """What a node makes, and the memory beyond that."""
 
     outputs: tuple[Tensor, ...]
-    layout_bytes: int = 0  # for each row: what its inputs and outputs take in another layout
+    layout_bytes: int = 0  # for each row: what its input and output take in another layout
     call_bytes: int = 0  # for each call, whatever the batch: working memory
     weight_bytes: int = 0  # for the session: its weights, packed
 
@@ -144,7 +141,7 @@ def _product(call: Call, weights: tuple[int, ...]) -> Made:
     if len(inside) != 1 or len(weights) != 2 or inside[0] != weights[0]:
         raise ValueError(f"{call.rows} by {weights}")
     inner, columns = weights
-    return Made((Tensor("float32", (columns,)),), weight_bytes=4 * inner * _blocks(columns))
+    return Made((Tensor("float32", (columns,)),), weight_bytes=4 * inner * in_blocks(columns))
 
 
 def _matmul(call: Call) -> Made:
@@ -200,13 +197,13 @@ def _conv(call: Call) -> Made:
     ]
     made = _map(call, inputs, outputs, size)
     area = math.prod(window.kernel)
-    packed_inputs = inputs if inputs < BLOCK // 2 else _blocks(inputs)
+    packed_inputs = inputs if inputs < BLOCK // 2 else in_blocks(inputs)
     return Made(
         (made,),
-        # as blocks of channels and back again
-        layout_bytes=4 * (_blocks(outputs) * math.prod(size) + _blocks(inputs) * math.prod(window.size)),
+        # its input in blocks of channels, and its output out of them again
+        layout_bytes=Tensor("float32", (inputs, *window.size)).row_bytes + made.bytes,
         call_bytes=4 * inputs * area * math.prod(size),  # im2col of one row
-        weight_bytes=4 * _blocks(outputs) * packed_inputs * area,
+        weight_bytes=4 * in_blocks(outputs) * packed_inputs * area,
     )
 
 
@@ -288,10 +285,6 @@ def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ValueError(f"axis {axis} of {rank}")
     return axis % rank
-
-
-def _blocks(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 _WINDOW = {

@@ -10,7 +10,8 @@ from vae_serve.model.onnx.operators import OPERATORS, Call, Made, Operator
 from vae_serve.model.onnx.tensors import Shape, Tensor, checked_name, port, stored_tensor
 
 SIZE_LIMIT = 1 << 30  # bytes of a file
-CALL_LIMIT = 1 << 26  # bytes that one call of a network may take; the largest here needs a tenth of it for a row
+CALL_LIMIT = 64 << 20  # bytes of a call, by which its batch is chosen; the packaged encoder reaches it at 440 rows
+ROW_LIMIT = 160 << 20  # bytes of a call of one row, more is refused: the small network for 512 x 512 pixels takes 133
 PACKED_LIMIT = 1 << 25  # bytes that packing may add to the stored weights
 NODE_LIMIT = 2_000
 OPSETS = range(13, 29)  # whose operators `operators` has been written for
@@ -43,8 +44,8 @@ class OnnxFile:
     row_bytes: int  # that each row of a call takes: all tensors together, none of them freed
 
     def largest_batch(self, limit: int = CALL_LIMIT) -> int:
-        """As many rows as one call can take within `limit` bytes; 0 where even one is too many."""
-        return max(0, limit - self.call_bytes) // self.row_bytes
+        """As many rows as one call can take within `limit` bytes; 1 where it is more than that takes."""
+        return max(1, (limit - self.call_bytes) // self.row_bytes)
 
 
 def read(contents: bytes | memoryview, name: str) -> OnnxFile:
@@ -155,15 +156,13 @@ class _Walk:
         _require(name not in self.tensors, f"it defines {name} twice")
         self.tensors[name] = tensor
         if tensor.stored is None:
-            self._count_row(tensor.bytes, f"{name} of {tensor.shape}")
+            self._count_row(tensor.row_bytes, f"{name} of {tensor.shape}")
 
     def _count_row(self, size: int, what: str) -> None:
         self.row_bytes += size
-        if self.row_bytes + self.call_bytes > CALL_LIMIT:
-            raise ValueError(
-                f"with {what} it would take {self.row_bytes + self.call_bytes:,} bytes for one row; "
-                f"at most {CALL_LIMIT:,} are given"
-            )
+        needed = self.row_bytes + self.call_bytes
+        if needed > ROW_LIMIT:
+            raise ValueError(f"with {what} it would take {needed:,} bytes for one row; at most {ROW_LIMIT:,} are given")
 
     def _node(self, node: Any) -> list[str]:
         """Its outputs' names."""

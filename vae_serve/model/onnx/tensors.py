@@ -10,6 +10,8 @@ DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64"}  # TensorProto.DataT
 ITEM_BYTES = {"float32": 4, "uint8": 1, "int32": 4, "int64": 8}
 BATCH = "batch"  # the one symbolic axis, always the first
 RANK_LIMIT = 8
+# To what channels and columns are filled up at most (MlasNchwcGetBlockSize, MlasGemmPackBSize in onnxruntime/core/mlas)
+BLOCK = 16
 INTEGERS_LIMIT = 2 * RANK_LIMIT  # of a vector that an operator reads as sizes, axes or places
 
 Shape = tuple[int | str, ...]
@@ -35,6 +37,14 @@ class Tensor:
         """Of one row, or of all where it is stored."""
         return math.prod(self.inside) * ITEM_BYTES[self.dtype]
 
+    @property
+    def row_bytes(self) -> int:
+        """Of one row as ONNX Runtime may hold it: a feature map in blocks of channels, the last one filled up."""
+        if self.dtype != "float32" or len(self.inside) != 3:
+            return self.bytes
+        channels, height, width = self.inside
+        return 4 * in_blocks(channels) * height * width
+
     def integers(self) -> tuple[int, ...]:
         """The values of a stored vector of sizes, axes or places; raises ValueError for any other tensor."""
         fine = self.stored is not None and self.dtype == "int64" and len(self.inside) == 1
@@ -53,6 +63,11 @@ class Tensor:
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"
+
+
+def in_blocks(size: int) -> int:
+    """Channels or columns as the kernels of ONNX Runtime take them."""
+    return -(-size // BLOCK) * BLOCK
 
 
 def checked_name(name: str | None) -> str:
