@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.export.conftest import make
+from tests.model.agreement import agrees, with_all_outputs
 from vae_serve.errors import UsageError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
-from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, to_onnx
+from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
 from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
 from vae_serve.images import pixels
@@ -51,6 +52,19 @@ def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
         assert (file.opset, file.ir_version, file.metadata) == (13, 7, {"key": "value"})
 
 
+@pytest.mark.parametrize(("arch", "shape", "latent_dim"), SIZES)
+@pytest.mark.parametrize("pixels_dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("form", ["layers", "blocks"])
+def test_every_tensor_of_an_export_has_the_shape_that_the_reader_infers(arch, shape, latent_dim, pixels_dtype, form):
+    model = make(arch, shape, latent_dim, rows=1)
+    for trained, spec in (
+        (model.encoder, encoder_spec(shape, latent_dim, pixels_dtype)),
+        (model.decoder, decoder_spec(shape, latent_dim, pixels_dtype)),
+    ):
+        converted = with_all_outputs(convert(deployed(trained, form), spec, OPSET, {}))
+        agrees(converted, contract.read(converted.SerializeToString(), spec.file))
+
+
 def test_no_batchnorm_is_left_but_what_cannot_fold(small):
     """The decoder's first one has a scale for each of 784 places: what stays of it are signs and a shift."""
     for form in ("layers", "blocks"):
@@ -74,8 +88,6 @@ def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
 
 
 def _without_rules(network, spec) -> bytes:
-    from vae_serve.export.convert.onnx import convert
-
     return convert(network, spec, OPSET, {}).SerializeToString()
 
 

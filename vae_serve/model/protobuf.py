@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 Field = tuple[int, str] | tuple[int, str, str]  # number, [*]type, name of its oneof; * is repeated
 Messages = Mapping[str, Mapping[str, Field]]  # message: field's name: field
-"""Types are `int` (64 bits), `int32` (enums too), `float`, `string`, `bytes`, or the name of a message."""
+"""Types are `int` (64 bits), `int32`, `enum N` (0 to N), `float`, `string`, `bytes`, or the name of a message."""
 
 _VARINT, _BYTES, _FLOAT32 = 0, 2, 5  # wire types
-_BITS = {"int": 64, "int32": 32}
+_RANGES = {"int": (-1 << 63, (1 << 63) - 1), "int32": (-1 << 31, (1 << 31) - 1)}
 DEPTH_LIMIT = 100  # messages within messages, as in protobuf
 
 
@@ -46,6 +46,7 @@ class _FieldType:
     kind: str
     repeated: bool
     oneof: str | None
+    range: tuple[int, int] | None  # of a number, least and greatest
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def encode(messages: Messages, message: str, **values: Any) -> bytes:
 def _type(table: Mapping[str, Field]) -> _Type:
     result = _Type({}, {})
     for name, (number, kind, *oneof) in table.items():
-        field = _FieldType(name, kind.removeprefix("*"), kind.startswith("*"), oneof[0] if oneof else None)
+        item = kind.removeprefix("*")
+        numbers = (0, int(item.removeprefix("enum "))) if item.startswith("enum ") else _RANGES.get(item)
+        field = _FieldType(name, item, kind.startswith("*"), oneof[0] if oneof else None, numbers)
         result.by_number[number] = result.by_name[name] = field
     return result
 
@@ -109,13 +112,13 @@ class _Decoder:
             self._count(1)
             field = kind.by_name[occurrence.name]
             if field.repeated:
-                values[field.name] += self._items(field.kind, occurrence.wire, occurrence.value, depth)
+                values[field.name] += self._items(field, occurrence.wire, occurrence.value, depth)
                 continue
             if values[field.name] is not None:
                 raise ValueError(f"{field.name} stands twice in a {name} message")
             if field.oneof and chosen.setdefault(field.oneof, field.name) != field.name:
                 raise ValueError(f"both {chosen[field.oneof]} and {field.name} stand in a {name} message")
-            values[field.name] = self._item(field.kind, occurrence.wire, occurrence.value, depth)
+            values[field.name] = self._item(field, occurrence.wire, occurrence.value, depth)
         return SimpleNamespace(**values)
 
     def _count(self, items: int) -> None:
@@ -123,37 +126,37 @@ class _Decoder:
         if self.limits.fields < 0:
             raise ValueError("it has more fields than are read")
 
-    def _items(self, kind: str, wire: int, value: Any, depth: int) -> list[Any]:
+    def _items(self, field: _FieldType, wire: int, value: Any, depth: int) -> list[Any]:
         """What stands in one occurrence of a repeated field: one value, or the packed ones."""
-        if wire == _BYTES and kind in _BITS:
+        if wire == _BYTES and field.range:
             numbers, position = [], 0
             while position < len(value):
                 self._count(1)
                 number, position = _read_varint(value, position)
-                numbers.append(_signed(number, _BITS[kind]))
+                numbers.append(_signed(number, field.range))
             return numbers
-        if wire == _BYTES and kind == "float":
+        if wire == _BYTES and field.kind == "float":
             if len(value) % 4:
                 raise ValueError(f"{len(value)} bytes of packed floats")
             self._count(len(value) // 4)
             return [number for (number,) in struct.iter_unpack("<f", value)]
-        return [self._item(kind, wire, value, depth)]
+        return [self._item(field, wire, value, depth)]
 
-    def _item(self, kind: str, wire: int, value: Any, depth: int) -> Any:
-        if kind in _BITS and wire == _VARINT:
-            return _signed(value, _BITS[kind])
-        if kind == "float" and wire == _FLOAT32:
+    def _item(self, field: _FieldType, wire: int, value: Any, depth: int) -> Any:
+        if field.range and wire == _VARINT:
+            return _signed(value, field.range)
+        if field.kind == "float" and wire == _FLOAT32:
             return struct.unpack("<f", value)[0]
-        if wire != _BYTES or kind in _BITS or kind == "float":
-            raise ValueError(f"wire type {wire} for a field of type {kind}")
-        if kind == "bytes":
+        if wire != _BYTES or field.range or field.kind == "float":
+            raise ValueError(f"wire type {wire} for {field.name}, a field of type {field.kind}")
+        if field.kind == "bytes":
             return value
-        if kind == "string":
+        if field.kind == "string":
             self.limits.text -= len(value)
             if self.limits.text < 0:
                 raise ValueError("it has more text than is read")
             return str(value, "utf-8")
-        return self.message(kind, value, depth + 1)
+        return self.message(field.kind, value, depth + 1)
 
 
 def _occurrences(kind: _Type, message: str, view: memoryview) -> Iterator[Occurrence]:
@@ -195,11 +198,11 @@ def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
     raise ValueError("a number of more than 64 bits" if shift == 70 else "it is cut short in a number")
 
 
-def _signed(number: int, bits: int) -> int:
-    """Two's complement in 64 bits, as all of protobuf's plain integers are written, within the range of `bits`."""
+def _signed(number: int, within: tuple[int, int]) -> int:
+    """Two's complement in 64 bits, as all of protobuf's plain integers are written, narrower ones too."""
     value = number - (1 << 64) if number >= 1 << 63 else number
-    if not -1 << bits - 1 <= value < 1 << bits - 1:
-        raise ValueError(f"{value} where a number of {bits} bits belongs")
+    if not within[0] <= value <= within[1]:
+        raise ValueError(f"{value} where a number from {within[0]} to {within[1]} belongs")
     return value
 
 

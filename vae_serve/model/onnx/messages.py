@@ -29,11 +29,11 @@ MESSAGES: protobuf.Messages = {
     },
     "Attribute": {
         "name": (1, "string"), "f": (2, "float"), "i": (3, "int"), "s": (4, "bytes"), "floats": (7, "*float"),
-        "ints": (8, "*int"), "type": (20, "int32"),
+        "ints": (8, "*int"), "type": (20, "enum 14"),
     },
     "Tensor": {
         "dims": (1, "*int"), "data_type": (2, "int32"), "name": (8, "string"), "raw_data": (9, "bytes"),
-        "external_data": (13, "*Entry"), "data_location": (14, "int32"),
+        "external_data": (13, "*Entry"), "data_location": (14, "enum 1"),
     },
     "ValueInfo": {"name": (1, "string"), "type": (2, "Type")},
     "Type": {"tensor_type": (1, "TensorType", "value")},

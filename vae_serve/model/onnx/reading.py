@@ -206,6 +206,8 @@ class _Walk:
             if name not in self.tensors:
                 raise ValueError(f"{name[:80]!r} is made by no node before it")
             inputs.append(self.tensors[name])
+        if all(tensor is None or tensor.stored is not None for tensor in inputs):
+            raise ValueError("it computes a constant, which a converter does before it writes a file")
         attributes = dict(_attribute(message, operator) for message in node.attribute)
         if len(attributes) != len(node.attribute):
             raise ValueError("an attribute stands twice")
