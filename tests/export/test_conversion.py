@@ -8,14 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.export.conftest import make
+from tests.model.agreement import agrees, with_all_outputs
 from vae_serve.errors import UsageError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
-from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, to_onnx
+from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
 from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
 from vae_serve.images import pixels
-from vae_serve.model import onnx_file, parity
+from vae_serve.model import onnx as contract
+from vae_serve.model import parity
 
 FULL = gate.LEVELS["full optimisation"]
 
@@ -44,10 +46,23 @@ def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
         outputs = gate.run_onnx(contents, spec, FULL)(rows)
         for expected, found in zip(gate.run_keras(trained)(rows), outputs, strict=True):
             assert parity.difference(expected, found).max() <= 1e-5
-        file = onnx_file.read(contents, spec.file)
+        file = contract.read(contents, spec.file)
         assert [(v.name, v.dtype, v.shape) for v in file.inputs] == [(t.name, t.dtype, t.shape) for t in spec.inputs]
         assert [(v.name, v.dtype, v.shape) for v in file.outputs] == [(t.name, t.dtype, t.shape) for t in spec.outputs]
         assert (file.opset, file.ir_version, file.metadata) == (13, 7, {"key": "value"})
+
+
+@pytest.mark.parametrize(("arch", "shape", "latent_dim"), SIZES)
+@pytest.mark.parametrize("pixels_dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("form", ["layers", "blocks"])
+def test_every_tensor_of_an_export_has_the_shape_that_the_reader_infers(arch, shape, latent_dim, pixels_dtype, form):
+    model = make(arch, shape, latent_dim, rows=1)
+    for trained, spec in (
+        (model.encoder, encoder_spec(shape, latent_dim, pixels_dtype)),
+        (model.decoder, decoder_spec(shape, latent_dim, pixels_dtype)),
+    ):
+        converted = with_all_outputs(convert(deployed(trained, form), spec, OPSET, {}))
+        agrees(converted, contract.read(converted.SerializeToString(), spec.file))
 
 
 def test_no_batchnorm_is_left_but_what_cannot_fold(small):
@@ -73,8 +88,6 @@ def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
 
 
 def _without_rules(network, spec) -> bytes:
-    from vae_serve.export.convert.onnx import convert
-
     return convert(network, spec, OPSET, {}).SerializeToString()
 
 

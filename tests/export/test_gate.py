@@ -14,7 +14,8 @@ from vae_serve.export.convert.onnx import OPSET, to_onnx
 from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.gate import Side
 from vae_serve.images import pixels
-from vae_serve.model import bundle, onnx_file
+from vae_serve.model import bundle
+from vae_serve.model import onnx as contract
 from vae_serve.model.verify import verify
 
 SHAPE, LATENT_DIM = (28, 28, 1), 2
@@ -126,7 +127,7 @@ def test_a_batch_baked_in(decoder):
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
     with pytest.raises(BundleError, match=r"input z has shape \(1, 2\)"):
-        onnx_file.read(mutated(decoder[1], bake), "decoder.onnx")
+        contract.read(mutated(decoder[1], bake), "decoder.onnx")
 
 
 def test_a_random_operator(decoder):
@@ -138,13 +139,13 @@ def test_a_random_operator(decoder):
         model.graph.node.append(helper.make_node("RandomNormalLike", ["exact"], ["image"]))
 
     with pytest.raises(BundleError, match="RandomNormalLike"):
-        onnx_file.read(mutated(decoder[1], randomise), "decoder.onnx")
+        contract.read(mutated(decoder[1], randomise), "decoder.onnx")
 
 
 @pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file(decoder, part):
     with pytest.raises(BundleError, match=r"decoder\.onnx"):
-        onnx_file.read(decoder[1][: int(len(decoder[1]) * part)], "decoder.onnx")
+        contract.read(decoder[1][: int(len(decoder[1]) * part)], "decoder.onnx")
 
 
 def test_a_decoder_from_another_run(stranger, signed, decoder):

@@ -213,7 +213,7 @@ def test_small_weights_that_would_make_a_huge_product(stranger, signed):
         model.graph.node.insert(0, helper.make_node("Add", ["tall", "wide"], ["vast"]))
 
     decoder_with(stranger, change)
-    refused(signed(stranger), "decoder.onnx", "vast", "4,294,967,296")
+    refused(signed(stranger), "decoder.onnx", "vast", "computes a constant")
 
 
 def test_pads_without_end(stranger, signed):
@@ -251,7 +251,7 @@ def test_a_network_of_two_inputs(stranger, signed):
 
     decoder_with(stranger, another)
     manifest_with(stranger, said)
-    refused(signed(stranger), "decoder.onnx has 2 inputs")
+    refused(signed(stranger), "decoder.onnx", "2 inputs")
 
 
 def test_an_opset_other_than_the_manifest_says(stranger):

@@ -9,7 +9,7 @@ import typer
 from vae_serve.cli import console
 from vae_serve.errors import BundleError
 from vae_serve.model import bundle as bundles
-from vae_serve.model import onnx_file
+from vae_serve.model import onnx
 
 
 def inspect(
@@ -41,7 +41,7 @@ def _of_bundle(path: Path) -> dict[str, Any]:
     graphs = {}
     for side, contents in (("encoder", loaded.encoder), ("decoder", loaded.decoder)):
         if contents is not None:
-            read = onnx_file.read(contents, side)
+            read = onnx.read(contents, side)
             graphs[side] = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
     return {
         **{name: value for name, value in facts.items() if name not in ("encoder", "decoder", "files")},
@@ -58,7 +58,7 @@ def _of_file(path: Path) -> dict[str, Any]:
         contents = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    read = onnx_file.read(contents, str(path))
+    read = onnx.read(contents, str(path))
     return {
         **{name.removeprefix("vae_serve."): value for name, value in read.metadata.items()},
         "producer": read.producer,
@@ -71,7 +71,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _tensors(read: onnx_file.OnnxFile) -> dict[str, dict[str, str]]:
+def _tensors(read: onnx.OnnxFile) -> dict[str, dict[str, str]]:
     return {
         side: {value.name: f"{value.dtype} {' x '.join(map(str, value.shape))}" for value in values}
         for side, values in (("inputs", read.inputs), ("outputs", read.outputs))

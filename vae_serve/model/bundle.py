@@ -21,8 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vae_serve.errors import BundleError
-from vae_serve.model import onnx_file
-from vae_serve.model.onnx_file import OnnxFile
+from vae_serve.model import onnx
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -124,7 +123,7 @@ def load(path: Path) -> Bundle:
             return None
         if spec.file not in contents:
             raise BundleError(f"{path / MANIFEST} has a graph in {spec.file!r}, which is not among its files")
-        _check_graph(onnx_file.read(contents[spec.file], str(path / spec.file)), spec, manifest, path)
+        _check_graph(onnx.read(contents[spec.file], str(path / spec.file)), spec, manifest, path)
         return contents[spec.file]
 
     return Bundle(path, manifest, graph(manifest.encoder), graph(manifest.decoder))
@@ -205,7 +204,7 @@ def _graph(found: Json | None) -> GraphSpec | None:
     return GraphSpec(found["file"], specs("inputs"), specs("outputs"))
 
 
-def _check_graph(file: OnnxFile, spec: GraphSpec, manifest: Manifest, path: Path) -> None:
+def _check_graph(file: onnx.OnnxFile, spec: GraphSpec, manifest: Manifest, path: Path) -> None:
     if len(spec.inputs) != 1:
         raise BundleError(f"{path / MANIFEST}: {spec.file} has {len(spec.inputs)} inputs; a bundle's networks have one")
     for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
@@ -252,10 +251,9 @@ def _read_checked(root: Path, entry: FileEntry) -> bytes:
         raise BundleError(f"{root / MANIFEST} names a file outside its folder: {entry.path!r}")
     if not _KINDS_OF_FILES.fullmatch(entry.path):
         raise BundleError(f"{file} is a kind of file that no bundle has")
-    if not 0 <= entry.bytes <= onnx_file.SIZE_LIMIT:
+    if not 0 <= entry.bytes <= onnx.SIZE_LIMIT:
         raise BundleError(
-            f"{root / MANIFEST}: {entry.path} of {entry.bytes:,} bytes; more than {onnx_file.SIZE_LIMIT:,} are "
-            "not loaded"
+            f"{root / MANIFEST}: {entry.path} of {entry.bytes:,} bytes; more than {onnx.SIZE_LIMIT:,} are not loaded"
         )
     if any(part.is_symlink() for part in [file, *file.parents][: len(relative.parts)]):
         raise BundleError(f"{file} is a link; a bundle holds plain files")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.model import bundle, onnx_file, parity, runtime
+from vae_serve.model import bundle, onnx, parity, runtime
 from vae_serve.model.bundle import Bundle, TensorSpec
 
 Array = npt.NDArray[np.generic]
@@ -37,7 +37,7 @@ def _conformance(loaded: Bundle, side: str, network: runtime.Network) -> list[pa
     spec = network.spec
     given = _vectors(loaded, side, "input_0", spec.inputs[0])
     reports = []
-    for index, (tensor, found) in enumerate(zip(spec.outputs, network(given), strict=True)):
+    for index, (tensor, found) in enumerate(zip(spec.outputs, runtime.in_batches(network, given), strict=True)):
         expected = _vectors(loaded, side, f"output_{index}", tensor)
         where = f"{loaded.path / spec.file} on its conformance vectors"
         if len(expected) != len(given):
@@ -58,7 +58,7 @@ def _vectors(loaded: Bundle, side: str, place: str, tensor: TensorSpec) -> Array
     if str(array.dtype) != tensor.dtype or array.shape[1:] != tensor.shape[1:] or not array.size:
         raise BundleError(f"{loaded.path / path} is {array.dtype} {array.shape}, not {tensor.dtype} {tensor.shape}")
     twin = f"conformance/{side}/test_data_set_0/{place}.pb"
-    name, shape, data = onnx_file.read_tensor(loaded.read(twin), str(loaded.path / twin))
+    name, shape, data = onnx.read_tensor(loaded.read(twin), str(loaded.path / twin))
     if (name, shape, data) != (tensor.name, array.shape, array.tobytes()):
         raise BundleError(f"{loaded.path / twin} is not the same tensor as {path}")
     return array

@@ -13,13 +13,13 @@ from vae_serve import __version__
 from vae_serve.errors import UsageError
 from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.network import Network
-from vae_serve.model import onnx_file
+from vae_serve.model import onnx as contract
 from vae_serve.model.bundle import GraphSpec, TensorSpec
 
 # The default, and what every export is converted with first. Nothing in these graphs needs a newer one, and the older
 # the opset, the more web and mobile runtimes read it; 13 brings IR version 7.
 OPSET = 13
-NEWEST_OPSET = onnx.defs.onnx_opset_version()
+NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), contract.OPSETS[-1])
 
 PRODUCER = "vae-serve"
 
@@ -36,7 +36,7 @@ def to_onnx(network: Network, spec: GraphSpec, opset: int, metadata: dict[str, s
     """
     check_opset(opset)
     contents = bytes(convert(network, spec, opset, metadata).SerializeToString(deterministic=True))
-    onnx_file.read(contents, spec.file)  # by the same rules as when it is loaded
+    contract.read(contents, spec.file)  # by the same rules as when it is loaded
     return contents
 
 
