@@ -16,7 +16,8 @@ from pathlib import Path
 from vae_serve.cores import cores
 from vae_serve.model import bundle as bundles
 from vae_serve.model import runtime, samplers
-from vae_serve.tasks.generate import Wish, generate
+from vae_serve.tasks.generate import generate
+from vae_serve.tasks.generate_options import GenerateOptions
 
 BATCHES = (32, 64, 128, 256)
 FORMS = {
@@ -68,8 +69,8 @@ def bulk(room: Path, count: int, rounds: int) -> None:
             raw[batch].append(count / seconds(lambda batch=batch: decode_only(decoder, count, batch)))
         for suffix in FORMS:
             some = count if suffix in (".npy", ".npz") else count // PNG_PART
-            wish = Wish(count=some, out=room / f"{number}{suffix}", workers=cores())
-            made[suffix].append(some / seconds(lambda wish=wish: generate(bundle, wish)))
+            options = GenerateOptions(count=some, out=room / f"{number}{suffix}", workers=cores())
+            made[suffix].append(some / seconds(lambda options=options: generate(bundle, options)))
         ratios.append(made[".npy"][-1] / max(rates[-1] for rates in raw.values()))
     best = max(raw, key=lambda batch: statistics.median(raw[batch]))
     ceiling = statistics.median(raw[best])

@@ -115,7 +115,7 @@ def test_an_export_is_not_overwritten_unasked(vae_serve, trained, exported, tmp_
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     done = vae_serve("export", trained, "--out", tmp_path / "mine", "--overwrite", cwd=tmp_path)
     assert done.returncode == 1
-    assert "is no bundle" in done.stderr
+    assert "is not a bundle" in done.stderr
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 

@@ -53,7 +53,7 @@ def embed(vae_serve, pictures) -> Embed:
 def results(out: Path) -> dict[str, bytes]:
     """The files of a finished job, by name; those with the clock's figures in them by name alone."""
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    return {name: b"" if name.endswith(".json") and name != "_job/plan.json" else data for name, data in files.items()}
+    return {name: b"" if name.endswith(".json") and name != ".job/plan.json" else data for name, data in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def kill_at_random_moments(times: int, embed: Embed, pictures: Path, work: Path,
     for attempt in range(times):
         out = work / f"out{attempt}"
         kill_after(duration * chance.uniform(0.3, 1.05), out, pictures, *options)
-        unfinished += not (out / "_stats.json").exists()
+        unfinished += not (out / ".job/stats.json").exists()
         done = embed(out, *options)
         assert done.returncode == 3, done.stderr
         assert results(out) == expected
@@ -208,7 +208,7 @@ def test_leftovers_of_a_killed_run_are_cleared_away(embed, whole, tmp_path):
     embed(out)
     (out / "part-00010.parquet").unlink()
     (out / ".part-00010.parquet.partial").write_bytes(b"half")
-    (out / "_job" / ".part-00010.json.partial").write_bytes(b"half")
+    (out / ".job" / ".part-00010.json.partial").write_bytes(b"half")
     embed(out)
     assert results(out) == whole
 

@@ -403,7 +403,7 @@ def here(tmp_path, monkeypatch, capsys):
         (["--grid", 5, "--workers", 0], "--workers 0"),
         (["--grid", 5, "--shard", "1/2"], "--shard is for many pictures"),
         (["--count", 2, "--shard", "1/5"], "--shard 1/5 of 2 pictures is none"),
-        (["--count", 2, "--shard", "3/2"], "--shard 3/2: give i/N"),
+        (["--count", 2, "--shard", "3/2"], "--shard 3/2: give I/N"),
     ],
 )
 def test_options_that_make_no_sense_are_wrong_usage(here, bundle, tmp_path, words, said):

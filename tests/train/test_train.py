@@ -47,7 +47,7 @@ def test_an_existing_out_is_refused_before_anything_is_loaded(vae_serve, tmp_pat
     assert refused.stderr == "vae-serve: error: kept exists; give --overwrite, or another --out\n"
     forced = vae_serve("train", "--out", "kept", "--overwrite", cwd=tmp_path)
     assert forced.returncode == 1
-    assert "kept is not a run, so --overwrite does not touch it" in forced.stderr
+    assert "kept is not a run and is not overwritten" in forced.stderr
     assert (tmp_path / "kept" / "thesis.txt").read_text() == "years"
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vae_serve.cli import console
-from vae_serve.cli.part import parse_part
+from vae_serve.cli.share import parse_share
+from vae_serve.cli.workers import parse_workers
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle as bundles
 
@@ -18,7 +19,7 @@ PATIENCE = 1.0  # seconds without a word
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
-Form = Literal["parquet", "npy", "csv", "projector"]
+ResultFormat = Literal["parquet", "npy", "csv", "projector"]
 
 
 def embed(
@@ -35,7 +36,7 @@ def embed(
     model: Annotated[
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
-    form: Annotated[Form, typer.Option("--format", help="What to write.")] = "parquet",
+    format_: Annotated[ResultFormat, typer.Option("--format", help="What to write.")] = "parquet",
     outputs: Annotated[str, typer.Option(help="Of z_mean, z_log_var and z, a sample.")] = "z_mean,z_log_var",
     seed: Annotated[int, typer.Option(help="Of z: row i is drawn from SEED and i alone.")] = 0,
     fit: Annotated[
@@ -45,7 +46,7 @@ def embed(
         Invert | None,
         typer.Option(help="Turn dark to light; auto: where the border is light. [default: as in training]"),
     ] = None,
-    shard: Annotated[str, typer.Option(help="I/N: this machine's part of N.")] = "1/1",
+    shard: Annotated[str, typer.Option(help="I/N: this machine's share, of N.")] = "1/1",
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
@@ -63,20 +64,20 @@ def embed(
     gc.set_threshold(100_000)  # importing and listing make no garbage; looking for it took a sixth of the start-up
     from vae_serve.sources import listing
 
-    begun = listing.begin(source)
+    begun = listing.begin(source, exclude=(out,))
     from vae_serve.images.pixels import PixelRule
     from vae_serve.sources.opening import open_source
-    from vae_serve.tasks.embed import Options
+    from vae_serve.tasks.embed import EmbedOptions
     from vae_serve.tasks.embed import embed as run
 
-    options = Options(
+    options = EmbedOptions(
         out=out,
-        workers=_workers(workers),
-        form=form,
+        workers=parse_workers(workers),
+        format=format_,
         outputs=_outputs(outputs),
         seed=seed,
         batch=batch,
-        part=parse_part(shard),
+        share=parse_share(shard),
         max_errors=max_errors,
         overwrite=overwrite,
         rows_per_shard=rows_per_shard,
@@ -86,7 +87,7 @@ def embed(
     rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
     if begun and not quiet and begun.takes_longer_than(PATIENCE):
         console.say(f"listing {source}")
-    pictures = open_source(source, begun)
+    pictures = open_source(source, begun, exclude=(out,))
     if not quiet:
         console.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
     with console.progress("embed", None, "pictures", quiet) as report:
@@ -99,18 +100,8 @@ def embed(
         raise typer.Exit(SOME_FAILED)
 
 
-def _workers(text: str) -> int:
-    from vae_serve.cores import cores
-
-    if text == "auto":
-        return cores()
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise UsageError(f"--workers {text}: give a number from 1, or auto")
-
-
 def _outputs(text: str) -> tuple[str, ...]:
-    from vae_serve.results.layout import OUTPUTS
+    from vae_serve.results.vector_result import OUTPUTS
 
     asked = text.split(",")
     unknown = [name for name in asked if name not in OUTPUTS]

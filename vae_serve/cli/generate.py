@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import console
-from vae_serve.cli.part import parse_part
+from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle
 
@@ -34,7 +34,7 @@ def generate(
         str | None, typer.Option("--slice", metavar="I,J", help="The plane's two dimensions; the others are 0.")
     ] = None,
     axes: Annotated[bool, typer.Option("--axes", help="Print the plane's coordinates at its edge.")] = False,
-    shard: Annotated[str, typer.Option(help="I/N: this machine's part of N of the pictures.")] = "1/1",
+    shard: Annotated[str, typer.Option(help="I/N: this machine's share, of N, of the pictures.")] = "1/1",
     model: Annotated[
         Path | None, typer.Option(help="The bundle; else the newest under exports/, else the packaged one.")
     ] = None,
@@ -55,9 +55,10 @@ def generate(
     # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vae_serve.cores import cores
-    from vae_serve.tasks import generate as batch
+    from vae_serve.tasks.generate import generate as run
+    from vae_serve.tasks.generate_options import GenerateOptions
 
-    wish = batch.Wish(
+    options = GenerateOptions(
         grid=grid,
         count=count,
         seed=seed,
@@ -71,11 +72,11 @@ def generate(
         out=out,
         overwrite=overwrite,
         workers=cores() if workers is None else workers,
-        part=parse_part(shard),
+        share=parse_share(shard),
     )
     path = bundle.find(model)
     with console.progress("generate", None, "pictures", quiet) as report:
-        result = batch.generate(bundle.load(path), wish, report)
+        result = run(bundle.load(path), options, report)
     if not quiet:
         of = f" of {result.points:,} points" if result.points != result.pictures else ""
         console.say(f"{result.path}: {result.pictures:,} picture{'s' * (result.pictures > 1)}{of}, by the model {path}")

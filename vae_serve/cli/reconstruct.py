@@ -1,5 +1,7 @@
 """`vae-serve reconstruct`: pictures beside their reconstructions."""
 
+import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +9,23 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.workers import parse_workers
 from vae_serve.model import bundle as bundles
+
+_WILDCARD = re.compile(r"[*?\[\]]")
 
 
 def reconstruct(
     source: Annotated[str, typer.Argument(help="A folder of pictures, or any other source of embed.")],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write to. [default: the source's name with -reconstructed]")
+        Path | None,
+        typer.Option(help="The folder to write to. [default: the source's name with -reconstructed]"),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
+    workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -27,15 +34,23 @@ def reconstruct(
 
     Exit code 3: done, but some pictures could not be read; their rows say why, and their places are grey.
     """
+    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from vae_serve.sources import listing
+
+    out = out or Path(default_name(source))
+    own = (out, out.with_name(f"{out.name}.partial")) if out.name else (out,)
+    begun = listing.begin(source, exclude=own)
     from vae_serve.images.pixels import PixelRule
     from vae_serve.sources.opening import open_source
+    from vae_serve.tasks.reconstruct import ReconstructOptions
     from vae_serve.tasks.reconstruct import reconstruct as run
 
+    options = ReconstructOptions(out, parse_workers(workers), overwrite)
     bundle = bundles.load(bundles.find(model))
-    pictures = open_source(source)
-    out = out or Path(f"{Path(source).resolve().stem}-reconstructed")
+    pictures = open_source(source, begun, exclude=own)
     with console.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:
-        summary = run(pictures, bundle, PixelRule.from_json(bundle.manifest.pixels), out, overwrite, report)
+        summary = run(pictures, bundle, PixelRule.from_json(bundle.manifest.pixels), options, report)
     if not quiet:
         failed = f" ({summary.failed:,} failed)" if summary.failed else ""
         console.say(
@@ -50,3 +65,16 @@ def reconstruct(
         console.emit({"model": bundle.path, **asdict(summary)})
     if summary.failed:
         raise typer.Exit(3)
+
+
+def default_name(source: str) -> str:
+    """photos -> photos-reconstructed; of a pattern, the name of the folder before its first wildcard."""
+    path = Path(source)
+    if source == "-":
+        return "list-reconstructed"
+    if not path.exists() and _WILDCARD.search(source):
+        before = next(number for number, part in enumerate(path.parts) if _WILDCARD.search(part))
+        path = Path(*path.parts[:before])
+    path = path.resolve()
+    name = path.name if path.is_dir() else path.stem
+    return f"{_WILDCARD.sub('_', name) or 'pictures'}-reconstructed"

@@ -4,15 +4,14 @@ Each layout is a module with one function `write(bundle, into)`; what they share
 the folder appears whole under its name or not at all. Nothing here needs TensorFlow.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from vae_serve.deploy import huggingface, tf_serving, triton, web
-from vae_serve.errors import OutputError, UsageError
+from vae_serve.errors import UsageError
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.verify import verify
+from vae_serve.storage.publish import Destination, publish_folder
 
 LAYOUTS: dict[str, Callable[[Bundle, Path], None]] = {
     "triton": triton.write,
@@ -34,26 +33,14 @@ def lay_out(source: Path, layout: str, out: Path, overwrite: bool = False) -> No
     """
     if layout not in LAYOUTS:
         raise UsageError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
-    _make_room(out, overwrite)
-    loaded, _ = verify(source)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        made = aside / "new"
-        made.mkdir()
-        LAYOUTS[layout](loaded, made)
-        if out.exists():
-            out.rename(aside / "old")
-        made.rename(out)
-    finally:
-        shutil.rmtree(aside)
+    destination = Destination(out, "a layout that was written here", _is_layout, overwrite)
+    bundle, _ = verify(source)
+    with publish_folder(destination) as folder:
+        LAYOUTS[layout](bundle, folder)
 
 
-def _make_room(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not overwrite:
-        raise OutputError(f"{out} exists; name another one with --out, or give --overwrite")
-    readme = out / "README.md"
-    if not readme.is_file() or MARK not in readme.read_text(encoding="utf-8", errors="replace"):
-        raise OutputError(f"{out} exists and is no layout, so --overwrite will not remove it; name another --out")
+def _is_layout(path: Path) -> bool:
+    readme = path / "README.md"
+    if readme.is_symlink() or not readme.is_file():
+        return False
+    return MARK in readme.read_text(encoding="utf-8", errors="replace")

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -13,7 +11,7 @@ import keras
 import numpy as np
 
 from vae_serve import __version__
-from vae_serve.errors import BundleError, OutputError, ParityError
+from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import conformance, gate
 from vae_serve.export.card import card
 from vae_serve.export.convert import litert
@@ -27,6 +25,7 @@ from vae_serve.export.passes.space_to_depth import blocked
 from vae_serve.model import bundle
 from vae_serve.model.bundle import Bundle, Json, Manifest
 from vae_serve.model.parity import TOLERANCE
+from vae_serve.storage.publish import Destination, publish_folder
 from vae_serve.train import data
 from vae_serve.train.runs import Run
 
@@ -65,14 +64,10 @@ def export(asked: Export) -> Manifest:
     check_opset(asked.opset)
     if "litert" in asked.formats:
         litert.require()
-    make_room(asked.out, asked.overwrite)
-    aside = Path(tempfile.mkdtemp(prefix=f".{asked.out.name}.", dir=asked.out.parent))
-    try:
-        manifest = _write(asked, aside)
-        bundle.load(aside)
-        _rename(aside, asked.out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    destination = Destination(asked.out, "a bundle", _is_bundle, asked.overwrite)
+    with publish_folder(destination) as folder:
+        manifest = _write(asked, folder)
+        bundle.load(folder)
     return manifest
 
 
@@ -121,45 +116,9 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
     return reports
 
 
-def make_room(out: Path, overwrite: bool) -> None:
-    """Makes sure, before any work, that a bundle may be written to `out`.
-
-    Raises:
-        OutputError: it may not; says why.
-    """
-    if out.exists():
-        if not overwrite:
-            raise OutputError(f"{out} exists; name another one with --out, or give --overwrite")
-        if not (out / bundle.MANIFEST).is_file():
-            raise OutputError(f"{out} exists and is no bundle, so --overwrite will not remove it; name another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"{out.parent} cannot be written to; name another folder with --out")
-
-
-def _rename(aside: Path, out: Path) -> None:
-    mask = os.umask(0)
-    os.umask(mask)
-    aside.chmod(0o777 & ~mask)  # mkdtemp keeps others out
-    for folder, _, names in os.walk(aside):
-        for path in (*(Path(folder, name) for name in names), Path(folder)):
-            _sync(path)
-    if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        out.rename(old / "replaced")
-        aside.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        aside.rename(out)
-    _sync(out.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _is_bundle(path: Path) -> bool:
+    manifest = path / bundle.MANIFEST
+    return manifest.is_file() and not manifest.is_symlink()
 
 
 def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Side, Side]:

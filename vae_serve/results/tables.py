@@ -1,6 +1,6 @@
-"""What an `embed` job writes: the rows of a shard as columns, and the forms that the shards can become.
+"""What an `embed` job writes: the rows of a shard as columns, and the files that the shards can become.
 
-A shard is always Parquet. In the form `parquet` it is the result; for the others the shards are read again, one at a
+A shard is always Parquet. In the format `parquet` it is the result; for the others the shards are read again, one at a
 time, once all are there.
 """
 
@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,9 +16,9 @@ import pyarrow as pa
 
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, tile
-from vae_serve.jobs.shards import Job
+from vae_serve.jobs.folder import Job
 from vae_serve.results import writers
-from vae_serve.results.layout import ABOUT, Layout
+from vae_serve.results.vector_result import ABOUT, VectorResult
 from vae_serve.sources import parquet
 from vae_serve.sources.names import Labels, Text
 
@@ -35,7 +34,7 @@ class ShardRows:
     sizes: npt.NDArray[np.int32]  # (n, 2) width, height
     errors: Mapping[int, str]  # by row of the shard; a row without one is ok
     vectors: Mapping[str, Floats]  # each (n, d)
-    pixels: Bytes | None  # (n, H, W, C), where the form shows the pictures
+    pixels: Bytes | None  # (n, H, W, C), where the result shows the pictures
 
 
 def columns(rows: ShardRows) -> dict[str, pa.Array]:
@@ -60,44 +59,43 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
     return found
 
 
-def finish(job: Job, layout: Layout) -> None:
-    """Makes the result out of the shards, each file whole or not at all, and clears them away."""
-    parts = [job.path(shard) for shard in job.plan.shards]
-    rows = sum(shard.stop - shard.start for shard in job.plan.shards)
-    for name in layout.files:
-        job.put(name, partial(_write, name=name, parts=parts, layout=layout, rows=rows))
+def finish(job: Job, result: VectorResult) -> None:
+    """Makes the result out of the shards, each file whole or not at all, and removes them."""
+    for name in result.files:
+        job.put(name, partial(_write, name=name, job=job, result=result))
     job.drop_parts()
 
 
-def _write(file: BinaryIO, *, name: str, parts: list[Path], layout: Layout, rows: int) -> None:
+def _write(file: BinaryIO, *, name: str, job: Job, result: VectorResult) -> None:
     match name:
         case "ids.csv":
-            writers.write_csv(file, list(ABOUT), _cells(parts, [], layout.latent_dim))
+            writers.write_csv(file, list(ABOUT), _cells(job, [], result.latent_dim))
         case "embeddings.csv":
-            header = [f"{output}_{axis}" for output in layout.outputs for axis in range(layout.latent_dim)]
-            writers.write_csv(file, [*ABOUT, *header], _cells(parts, layout.outputs, layout.latent_dim))
+            header = [f"{output}_{axis}" for output in result.outputs for axis in range(result.latent_dim)]
+            writers.write_csv(file, [*ABOUT, *header], _cells(job, result.outputs, result.latent_dim))
         case "vectors.tsv":
-            for table in _fine(parts):
-                for vector in parquet.values(table[layout.outputs[0]], layout.latent_dim):
+            for table in _readable(job):
+                for vector in parquet.values(table[result.outputs[0]], result.latent_dim):
                     file.write(("\t".join(f"{value:.9g}" for value in vector) + "\n").encode())
         case "metadata.tsv":
             file.write(b"path\tlabel\n")
-            for table in _fine(parts):
+            for table in _readable(job):
                 for path, label in zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True):
                     file.write(f"{_one_cell(path)}\t{_one_cell(label or '')}\n".encode())
         case "sprite.png":
-            file.write(_sprite(parts, layout))
+            file.write(_sprite(job, result))
         case "projector_config.pbtxt":
-            file.write(_projector_config(layout).encode())
+            file.write(_projector_config(result).encode())
         case _:
             output = name.removesuffix(".npy")
-            vectors = (parquet.values(table[output], layout.latent_dim) for table in parquet.read_tables(parts))
-            writers.write_npy(file, vectors, (rows, layout.latent_dim), np.float32)
+            vectors = (parquet.values(table[output], result.latent_dim) for table in parquet.read_tables(job.parts()))
+            rows = sum(map(len, job.plan.shards))
+            writers.write_npy(file, vectors, (rows, result.latent_dim), np.float32)
 
 
-def _cells(parts: list[Path], outputs: Sequence[str], latent_dim: int) -> Iterator[list[Any]]:
+def _cells(job: Job, outputs: Sequence[str], latent_dim: int) -> Iterator[list[Any]]:
     """The rows as a table of text; vectors as digits that give the same float32 back, a failed row's cells empty."""
-    for table in parquet.read_tables(parts):
+    for table in parquet.read_tables(job.parts()):
         about = [table[name].to_pylist() for name in ABOUT]
         vectors = [table[name].to_pylist() for name in outputs]
         for row in range(len(table)):
@@ -107,9 +105,9 @@ def _cells(parts: list[Path], outputs: Sequence[str], latent_dim: int) -> Iterat
             yield cells
 
 
-def _fine(parts: list[Path]) -> Iterator[pa.Table]:
+def _readable(job: Job) -> Iterator[pa.Table]:
     """The rows that have vectors: the projector takes no others."""
-    for table in parquet.read_tables(parts):
+    for table in parquet.read_tables(job.parts()):
         fine = [row for row, status in enumerate(table["status"].to_pylist()) if status == "ok"]
         yield table if len(fine) == len(table) else table.take(writers.numbers(np.array(fine, np.int32)))
 
@@ -119,23 +117,23 @@ def _one_cell(text: str) -> str:
     return "".join(" " if character in "\t\r\n" else character for character in text)
 
 
-def _sprite(parts: list[Path], layout: Layout) -> bytes:
+def _sprite(job: Job, result: VectorResult) -> bytes:
     pictures = [
-        np.frombuffer(b"".join(table["pixels"].to_pylist()), np.uint8).reshape(-1, *layout.image_shape)
-        for table in _fine(parts)
+        np.frombuffer(b"".join(table["pixels"].to_pylist()), np.uint8).reshape(-1, *result.image_shape)
+        for table in _readable(job)
     ]
-    return png.encode(tile(np.concatenate(pictures), layout.sprite_columns))
+    return png.encode(tile(np.concatenate(pictures), result.sprite_columns))
 
 
-def _projector_config(layout: Layout) -> str:
+def _projector_config(result: VectorResult) -> str:
     """TensorBoard's ProjectorConfig as protobuf text."""
-    height, width, _ = layout.image_shape
+    height, width, _ = result.image_shape
     lines = [
-        f"tensor_name: {json.dumps(layout.outputs[0])}",
+        f"tensor_name: {json.dumps(result.outputs[0])}",
         'tensor_path: "vectors.tsv"',
         'metadata_path: "metadata.tsv"',
     ]
-    if layout.has_sprite:
+    if result.has_sprite:
         size = f"single_image_dim: {width} single_image_dim: {height}"
         lines.append(f'sprite {{ image_path: "sprite.png" {size} }}')
     return "embeddings {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"

@@ -16,13 +16,14 @@ import stat
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from glob import iglob
 from pathlib import Path
 from typing import Protocol
 
 from vae_serve.errors import ImageError, SourceError
-from vae_serve.sources.listing import EXTENSIONS, Listing, is_picture, pictures_below
+from vae_serve.sources.listing import EXTENSIONS, Listing, identities, is_picture, pictures_below
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders
 
 FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
@@ -129,22 +130,26 @@ def _read_on(opened: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def folder(path: Path, listing: Listing | None = None) -> Files:
+def folder(path: Path, listing: Listing | None = None, exclude: Iterable[Path] = ()) -> Files:
     """All pictures below a folder, as `pictures_below` has them; `listing` where that has begun already."""
-    names, skipped = listing.result() if listing else pictures_below(path)
+    names, skipped = listing.result() if listing else pictures_below(path, exclude)
     if not names.count:
         raise SourceError(f"{path} holds no pictures{_passed_over(skipped)}; known are {_known()}")
     return Files("folder", os.fsencode(path), names, skipped)
 
 
-def pattern(text: str) -> Files:
-    """Pictures whose path fits a pattern with *, ?, [] and ** (any folders)."""
+def pattern(text: str, exclude: Iterable[Path] = ()) -> Files:
+    """Pictures whose path fits a pattern with *, ?, [] and ** (any folders); none in the folders to `exclude`."""
     parts = Path(text).parts
     fixed = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
     root = os.path.join(*parts[:fixed]) if fixed else "."
     rest = os.path.join(*parts[fixed:])
     found, skipped = [], Counter[str]()
+    excluded = identities(exclude)
+    within = cache(lambda folder: _is_within(root, folder, excluded))
     for name in iglob(os.fsencode(rest), root_dir=os.fsencode(root), recursive=True):
+        if excluded and within(os.path.dirname(name)):
+            continue
         if is_picture(name):
             found.append(name)
         elif not os.path.isdir(os.path.join(os.fsencode(root), name)):
@@ -152,6 +157,16 @@ def pattern(text: str) -> Files:
     if not found:
         raise SourceError(f"no picture fits the pattern {text}{_passed_over(skipped)}; known are {_known()}")
     return Files("pattern", os.fsencode(root), PackedNames(sorted(found)), skipped)
+
+
+def _is_within(root: str, folder: bytes, excluded: frozenset[tuple[int, int]]) -> bool:
+    """Whether a folder below `root`, or one around it there, is among the excluded ones."""
+    while folder:
+        about = os.stat(os.path.join(os.fsencode(root), folder))
+        if (about.st_dev, about.st_ino) in excluded:
+            return True
+        folder = os.path.dirname(folder)
+    return False
 
 
 def listed(text: bytes, where: str) -> Files:

@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from vae_serve.errors import SourceError
@@ -21,7 +22,7 @@ Found = tuple[PackedNames, Counter[str]]  # the relative paths, sorted by their 
 class Listing:
     """`pictures_below` in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, exclude: Iterable[Path] = ()) -> None:
         """Begins at once."""
         self._folder = folder
         answers, answer = os.pipe()
@@ -29,7 +30,7 @@ class Listing:
         def work() -> None:
             os.close(answers)  # the parent's alone: with it gone, writing ends, and so does this process
             with os.fdopen(answer, "wb") as out:
-                pickle.dump(_answer(folder), out, pickle.HIGHEST_PROTOCOL)
+                pickle.dump(_answer(folder, exclude), out, pickle.HIGHEST_PROTOCOL)
 
         self._process = fork(work)
         os.close(answer)
@@ -52,28 +53,34 @@ class Listing:
         return found
 
 
-def begin(source: str) -> Listing | None:
-    """Lists what a command line's word names, where it names a folder."""
+def begin(source: str, exclude: Iterable[Path] = ()) -> Listing | None:
+    """Lists what a command line's word names, where it names a folder; nothing in the folders to `exclude`."""
     path = Path(source)
-    return Listing(path) if path.is_dir() else None
+    return Listing(path, exclude) if path.is_dir() else None
 
 
-def pictures_below(folder: Path) -> Found:
-    """The pictures below a folder, links to folders followed, once round.
+def pictures_below(folder: Path, exclude: Iterable[Path] = ()) -> Found:
+    """The pictures below a folder, links to folders followed, once round; none in the folders to `exclude`.
 
     Raises:
         SourceError: the folder cannot be read.
     """
     found: list[bytes] = []
     skipped: Counter[str] = Counter()
-    _walk(os.fsencode(folder), b"", [], found, skipped)
+    _walk(os.fsencode(folder), b"", [], found, skipped, identities(exclude))
     found.sort()
     return PackedNames(found), skipped
 
 
-def _answer(folder: Path) -> Found | SourceError:
+def identities(folders: Iterable[Path]) -> frozenset[tuple[int, int]]:
+    """(device, inode) of the folders that are there: what one is found by, whatever the path to it."""
+    abouts = [os.stat(folder) for folder in folders if os.path.isdir(folder)]
+    return frozenset((about.st_dev, about.st_ino) for about in abouts)
+
+
+def _answer(folder: Path, exclude: Iterable[Path]) -> Found | SourceError:
     try:
-        return pictures_below(folder)
+        return pictures_below(folder, exclude)
     except SourceError as error:
         return error
 
@@ -83,11 +90,20 @@ def is_picture(name: bytes) -> bool:
     return name.rpartition(b".")[2].lower() in EXTENSIONS
 
 
-def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[bytes], skipped: Counter[str]) -> None:
+def _walk(
+    root: bytes,
+    below: bytes,
+    above: list[tuple[int, int]],
+    found: list[bytes],
+    skipped: Counter[str],
+    excluded: frozenset[tuple[int, int]],
+) -> None:
     """Adds the pictures of one folder and those below it, unordered. `above`: (device, inode) of the folders around."""
     here = os.path.join(root, below)
     try:
         about = os.stat(here)
+        if below and (about.st_dev, about.st_ino) in excluded:
+            return
         if (about.st_dev, about.st_ino) in above:
             skipped["link to a folder around it"] += 1
             return
@@ -110,7 +126,7 @@ def _walk(root: bytes, below: bytes, above: list[tuple[int, int]], found: list[b
             else:
                 skipped["no picture's extension"] += 1
     for name in folders:
-        _walk(root, below + name + b"/", [*above, (about.st_dev, about.st_ino)], found, skipped)
+        _walk(root, below + name + b"/", [*above, (about.st_dev, about.st_ino)], found, skipped, excluded)
 
 
 def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:

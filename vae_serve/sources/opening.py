@@ -1,5 +1,6 @@
 """From a command line's word to the source that it names."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from vae_serve.errors import SourceError
@@ -14,8 +15,10 @@ _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _LISTS = (".txt", ".lst", ".list")
 
 
-def open_source(source: str, listing: Listing | None = None) -> Pictures | Arrays:
+def open_source(source: str, listing: Listing | None = None, exclude: Iterable[Path] = ()) -> Pictures | Arrays:
     """The source that a command line's word names, see `sources`; `listing` where it is a folder and has begun.
+
+    A folder or pattern has no pictures in the folders to `exclude`, such as the one that is written to.
 
     Raises:
         SourceError: it is not there, is of no known kind, cannot be read, or holds no pictures.
@@ -26,12 +29,12 @@ def open_source(source: str, listing: Listing | None = None) -> Pictures | Array
     if source == "-":
         return files.read_list(source)
     if path.is_dir():
-        return files.folder(path, listing)
+        return files.folder(path, listing, exclude)
     file, _, key = source.rpartition(":")
     if file.endswith(".npz") and not path.exists():
         return open_npz(_there(Path(file)), key)
     if not path.exists() and set(source) & set("*?["):
-        return files.pattern(source)
+        return files.pattern(source, exclude)
     return _open_file(_there(path))
 
 

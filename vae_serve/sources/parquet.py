@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,10 @@ import pyarrow.parquet as pq
 Floats = npt.NDArray[np.float32]
 
 
-def read_tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """The files' tables, one at a time."""
-    for path in paths:
-        yield pq.read_table(path, use_threads=False, memory_map=True)
+def read_tables(files: Iterable[Path | BinaryIO]) -> Iterator[pa.Table]:
+    """The tables of some files, named or open, one at a time."""
+    for file in files:
+        yield pq.read_table(file, use_threads=False, memory_map=isinstance(file, Path))
 
 
 def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:

@@ -5,9 +5,9 @@ import hashlib
 import io
 import math
 import platform
-import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,10 @@ import tensorflow as tf
 
 import vae_serve
 from vae_serve.cores import cores
-from vae_serve.errors import DivergedError, OutputError, RunError, UsageError
+from vae_serve.errors import DivergedError, RunError, UsageError
 from vae_serve.evaluate import metrics
 from vae_serve.images.pixels import PixelRule
+from vae_serve.storage.publish import Destination, publish_folder
 from vae_serve.train import architectures, checkpoints, devices, kernels, pictures, runs
 from vae_serve.train import nonfinite as guard
 from vae_serve.train import schedule as recipes
@@ -293,9 +294,10 @@ class _Training:
         encoder, decoder = architectures.build(self.config.arch, self.data.image_shape, self.config.latent_dim)
         for network, trained in ((encoder, self.encoder), (decoder, self.decoder)):
             network.set_weights(trained.get_weights())
-            aside = self.path / f".{network.name}.keras"
-            network.save(aside)
-            aside.replace(self.path / f"{network.name}.keras")
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, f"{network.name}.keras")
+                network.save(file)
+                runs.write_whole(self.path / file.name, file.read_bytes())
         test_images = self.data.test_images
         elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
         pictures.write(
@@ -355,23 +357,16 @@ def _train_count(config: Config, images: int) -> int:
 
 def _create(path: Path, record: runs.Json, config: Config, overwrite: bool) -> None:
     """The folder appears under its name with all that a run needs, or not at all."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; give --overwrite, or another --out")
-    if path.exists() and not (path / runs.RECORD).is_file():
-        raise OutputError(f"{path} is not a run, so --overwrite does not touch it; give another --out")
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        (aside / "checkpoints").mkdir(parents=True)
-        (aside / "plots").mkdir()
-        runs.write_whole(aside / "config.toml", config.to_toml().encode())
-        runs.write_record(aside, record)
-        if path.exists():
-            shutil.rmtree(path)
-        aside.replace(path)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    with publish_folder(Destination(path, "a run", _is_run, overwrite)) as folder:
+        (folder / "checkpoints").mkdir()
+        (folder / "plots").mkdir()
+        runs.write_whole(folder / "config.toml", config.to_toml().encode())
+        runs.write_record(folder, record)
+
+
+def _is_run(path: Path) -> bool:
+    record = path / runs.RECORD
+    return record.is_file() and not record.is_symlink()
 
 
 @contextmanager

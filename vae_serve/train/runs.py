@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_serve.errors import RunError
+from vae_serve.storage.publish import replace_file
 
 SCHEMA_VERSION = 1
 RECORD = "run.json"
@@ -124,25 +125,5 @@ def write_record(path: Path, record: Json) -> None:
 
 
 def write_whole(file: Path, contents: bytes) -> None:
-    """Writes a file aside, syncs it and renames it: whoever looks finds the old one or the new one, never a part."""
-    aside = file.with_name(file.name + ".part")
-    try:
-        with aside.open("wb") as opened:
-            opened.write(contents)
-            opened.flush()
-            os.fsync(opened.fileno())
-        aside.replace(file)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power cut, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Writes or replaces a file of a run: whoever looks finds the old one or the new one, never a part."""
+    replace_file(file, lambda opened: opened.write(contents))

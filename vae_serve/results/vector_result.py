@@ -1,10 +1,10 @@
-"""The form that an `embed` result takes: which files, and what is in them."""
+"""What an `embed` result consists of: which files, in which format."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["parquet", "npy", "csv", "projector"]
+ResultFormat = Literal["parquet", "npy", "csv", "projector"]
 
 OUTPUTS = ("z_mean", "z_log_var", "z")
 ABOUT = ("path", "label", "status", "error", "width", "height")
@@ -12,11 +12,12 @@ SPRITE_SIDE = 8192  # pixels; TensorBoard shows no larger sprite
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The form of a result, and the columns of vectors in it."""
+class VectorResult:
+    """The format of a result, and the columns of vectors in it."""
 
-    form: Form
-    outputs: tuple[str, ...]  # of OUTPUTS, in this order
+    format: ResultFormat
+    outputs: tuple[str, ...]
+    """Of OUTPUTS, in this order."""
     rows: int
     latent_dim: int
     image_shape: tuple[int, int, int]
@@ -24,7 +25,7 @@ class Layout:
     @property
     def files(self) -> tuple[str, ...]:
         """What the shards become in the end, the last one written last; nothing where they are the result."""
-        match self.form:
+        match self.format:
             case "parquet":
                 return ()
             case "npy":
@@ -44,4 +45,4 @@ class Layout:
     def has_sprite(self) -> bool:
         """Whether the pictures themselves are kept: the projector shows them, where they fit on one sprite."""
         height, width, _ = self.image_shape
-        return self.form == "projector" and self.sprite_columns * max(height, width) <= SPRITE_SIDE
+        return self.format == "projector" and self.sprite_columns * max(height, width) <= SPRITE_SIDE

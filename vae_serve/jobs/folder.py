@@ -1,0 +1,274 @@
+"""A job's folder: the plan that it follows, its shards, and how it comes through a `kill -9`.
+
+    OUT/part-00000.parquet      a finished shard, where the shards are the result
+        .job/plan.json          what was asked for; another plan is refused with the difference named
+        .job/part-00000.json    a finished shard's record: counts, seconds, fingerprint of what it read
+        .job/part-00000.parquet a finished shard, where the result is made of all of them in the end
+        .job/stats.json         what the whole job came to, from the records
+        .job/partial-RANDOM     a file in the making; the next run removes it
+
+A shard and its record are written aside, synced and renamed, the record last: where both are, all is there. The lock is
+the kernel's, on the folder itself, so a killed run leaves none behind. The state is in a folder whose name begins with
+a dot, which readers of Parquet folders pass over.
+"""
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from vae_serve.errors import OutputError
+from vae_serve.jobs.plan import STATE, Json, Plan, Shard, differences
+from vae_serve.storage.local import PARTIAL, LocalStore
+from vae_serve.storage.publish import settled
+from vae_serve.storage.store import Write
+
+STATS = f"{STATE}/stats.json"
+
+_PLAN = f"{STATE}/plan.json"
+_PART = re.compile(r"part-\d{5,}\.parquet")
+_EARLIER_STATE = "_job"  # where the state was once, in the way of some readers
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ATTEMPTS = 3  # to open a folder that another run is just renaming or removing
+
+Fields = Mapping[str, type | tuple[type, ...]]
+
+
+@dataclass
+class Job:
+    """An opened, locked folder. One thread commits."""
+
+    folder: Path
+    plan: Plan
+    store: LocalStore
+    records: dict[int, Json] = field(default_factory=dict)
+    """Of the finished shards, by number."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.missing and all(self.store.exists(name) for name in self.plan.results)
+
+    @property
+    def missing(self) -> list[Shard]:
+        """The shards yet to be made, in order."""
+        return [shard for shard in self.plan.shards if shard.number not in self.records]
+
+    def parts(self) -> Iterator[BinaryIO]:
+        """The shards' files in order, each open until the next."""
+        for shard in self.plan.shards:
+            with self.store.open(self.plan.part(shard)) as file:
+                yield file
+
+    def commit(self, shard: Shard, files: Mapping[str, Write], record: Json) -> None:
+        """Writes a shard's files (none where it is in its place already, and synced) and its record (any JSON object).
+
+        Raises:
+            OutputError: no room, or the folder cannot be written to; finished shards stay.
+        """
+        self._create({**files, _record(shard.number): as_json(record)})
+        self.records[shard.number] = record
+
+    def put(self, name: str, write: Write) -> None:
+        """Writes another file of the folder, whole or not at all."""
+        self._create({name: write})
+
+    def replace(self, name: str, write: Write) -> None:
+        """The same for a file of the state, in place of an earlier one."""
+        self.store.delete(name)
+        self._create({name: write})
+
+    def drop_parts(self) -> None:
+        """Removes the shards that have become the plan's `results`."""
+        if self.plan.results:
+            for shard in self.plan.shards:
+                self.store.delete(self.plan.part(shard))
+
+    def remove(self) -> None:
+        """Removes the state, and the folder where nothing else is in it."""
+        self.store.delete_folder(STATE)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _create(self, files: Mapping[str, Write]) -> None:
+        name = next(iter(files))
+        try:
+            self.store.create_all(files)
+        except FileExistsError as error:
+            raise OutputError(
+                f"{self.folder / str(error.filename)} is there already, with other contents than this job's; move it "
+                "away, or start again with --overwrite"
+            ) from error
+        except OSError as error:
+            if error.errno in _FULL:
+                raise OutputError(
+                    f"no room to write {self.folder / name} ({error.strerror}); the {len(self.records)} finished "
+                    "shards stay: free some space and run the same command again"
+                ) from error
+            raise OutputError(f"{self.folder / name} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def open_job(folder: Path, plan: Plan, record: Fields, overwrite: bool = False) -> Iterator[Job]:
+    """Makes the folder or finds an earlier run of the same plan in it, and locks it while in use.
+
+    `record` says which fields a shard's record has, and of what types.
+
+    Raises:
+        OutputError: another run is at work in it, it holds another plan's results (the message names the
+            difference), it holds other files or damaged ones, or it cannot be written to.
+    """
+    store = _locked(settled(folder))
+    try:
+        yield _prepare(folder, plan, store, record, overwrite)
+    finally:
+        store.close()
+
+
+def _locked(folder: Path) -> LocalStore:
+    for _ in range(_ATTEMPTS):
+        try:
+            store = LocalStore(folder, STATE)
+        except (NotADirectoryError, FileExistsError):
+            if folder.is_symlink():
+                raise OutputError(
+                    f"{folder} is a link, which is not followed; name what it leads to with --out"
+                ) from None
+            raise OutputError(f"{folder} is a file; --out names a folder") from None
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+        try:
+            store.lock()
+        except FileNotFoundError:
+            store.close()
+            continue
+        except BlockingIOError:
+            break
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be locked: {error.strerror}") from error
+        return store
+    raise OutputError(f"another run is writing to {folder}; wait for it, or choose another --out")
+
+
+def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwrite: bool) -> Job:
+    job = Job(folder, plan, store)
+    try:
+        _refuse_other_files(folder, store, overwrite)
+        earlier = _earlier_plan(folder, store, overwrite)
+        if earlier is not None:
+            _refuse_other_job(folder, plan, earlier, overwrite)
+        if overwrite or earlier is None:
+            _clear(store, earlier)
+            store.folder(STATE)
+            job.put(_PLAN, as_json(plan.to_json()))
+        for name in store.list(STATE):
+            if name.startswith(PARTIAL):
+                store.delete(f"{STATE}/{name}")
+        _read_records(job, record)
+    except PermissionError as error:
+        raise OutputError(f"{folder} cannot be written to: {error.strerror}") from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used: {error.filename or STATE}: {error.strerror or error}") from error
+    return job
+
+
+def _read_records(job: Job, fields: Fields) -> None:
+    """Takes up the finished shards. A record whose shard is gone is dropped: the shard is made again."""
+    store, results = job.store, job.plan.results
+    whole = bool(results) and all(store.exists(name) for name in results)
+    for shard in job.plan.shards:
+        name = _record(shard.number)
+        record = _read_json(job.folder, store, name)
+        if record is None:
+            continue
+        if not all(isinstance(record.get(field), types) for field, types in fields.items()):
+            raise OutputError(f"{job.folder / name} is damaged; start again with --overwrite")
+        if whole or not job.plan.suffix or store.exists(job.plan.part(shard)):
+            job.records[shard.number] = record
+        else:
+            store.delete(name)
+    if whole and job.finished:  # killed between the last result and this
+        job.drop_parts()
+
+
+def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> None:
+    """A folder that holds anything and is no job's is somebody else's."""
+    names = store.list()
+    if store.exists(_PLAN) or set(names) <= {STATE}:
+        return
+    if store.exists(f"{_EARLIER_STATE}/plan.json"):
+        if overwrite:
+            return
+        raise OutputError(
+            f"{folder} was written by an earlier version of vae-serve (it has a folder {_EARLIER_STATE}) and cannot be "
+            "resumed; choose another --out, or replace it with --overwrite"
+        )
+    raise OutputError(f"{folder} exists and holds other files, such as {names[0]!r}; choose another --out")
+
+
+def _earlier_plan(folder: Path, store: LocalStore, overwrite: bool) -> Json | None:
+    for name in (_PLAN, f"{_EARLIER_STATE}/plan.json"):
+        try:
+            plan = _read_json(folder, store, name)
+        except OutputError:
+            if not overwrite:
+                raise
+            return {}  # damaged; its shards are known by their names
+        if plan is not None:
+            return plan
+    return None
+
+
+def _refuse_other_job(folder: Path, plan: Plan, earlier: Json, overwrite: bool) -> None:
+    job = earlier.get("job")
+    command = job.get("command") if isinstance(job, dict) else None
+    if command is not None and command != plan.job["command"]:
+        raise OutputError(f"{folder} holds a job of {command!r}, and is not overwritten; choose another --out")
+    if earlier != plan.to_json() and not overwrite:
+        raise OutputError(
+            f"{folder} holds the result of another job: {'; '.join(differences(earlier, plan.to_json()))}. "
+            "Choose another --out, or --overwrite"
+        )
+
+
+def _clear(store: LocalStore, plan: Json | None) -> None:
+    """Removes a job's results, its plan last: a kill in between leaves a folder that still asks for --overwrite."""
+    results = plan.get("results") if plan else None
+    known = {name for name in results if isinstance(name, str)} if isinstance(results, list) else set()
+    for name in store.list():
+        mode = os.lstat(name, dir_fd=store.descriptor).st_mode
+        if (name in known or name == "_stats.json" or _PART.fullmatch(name)) and stat.S_ISREG(mode):
+            store.delete(name)
+    for state in (_EARLIER_STATE, STATE):
+        if plan is not None or state == STATE:
+            with suppress(NotADirectoryError):
+                store.delete_folder(state)
+
+
+def _record(number: int) -> str:
+    return f"{STATE}/part-{number:05d}.json"
+
+
+def as_json(record: Json) -> Write:
+    """Writes an object as a JSON file."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return lambda file: file.write(text.encode())
+
+
+def _read_json(folder: Path, store: LocalStore, name: str) -> Json | None:
+    try:
+        contents = store.get(name)
+        if contents is None:
+            return None
+        record = json.loads(contents)
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{folder / name} is damaged ({error}); start again with --overwrite") from error
+    if not isinstance(record, dict):
+        raise OutputError(f"{folder / name} is damaged (it is no JSON object); start again with --overwrite")
+    return record

@@ -1,0 +1,91 @@
+"""What an engine runs: a job's spec, the work that it starts, and what a shard comes to.
+
+A shard's files and the counts in its record are a function of (spec, shard) alone. Every engine runs a shard in this
+one way, by `Spec.start`; engines differ in where and when.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol, TypeVar
+
+from vae_serve.jobs.plan import Json, Plan, Shard
+from vae_serve.storage.store import Write
+
+Batch = TypeVar("Batch")
+PieceT = TypeVar("PieceT", bound="Piece")
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard."""
+
+    files: Mapping[str, Write]
+    """By name in the job's folder; none where the shard is in its place already."""
+    record: Json
+
+
+class Piece(Protocol):
+    """What became of some neighbouring rows of one shard."""
+
+    @property
+    def rows(self) -> range:
+        """Rows of the job."""
+
+    @property
+    def failed(self) -> int:
+        """How many of them have failed."""
+
+
+class Work(Protocol[Batch, PieceT]):
+    """The missing shards of a job, under way."""
+
+    @property
+    def lanes(self) -> Sequence[Iterator[Batch]]:
+        """Batches of rows, each within one shard, in any order; every lane is for a thread."""
+
+    def process(self, batch: Batch) -> PieceT:
+        """One batch's results. Threads call it."""
+
+    def assemble(self, shard: Shard, pieces: list[PieceT]) -> ShardResult:
+        """A shard from its pieces, in the order of their rows. One thread calls it, for one shard after another."""
+
+    def stop(self, finished: bool) -> None:
+        """Ends what feeds the lanes: at once unless it has `finished`."""
+
+
+class Spec(Protocol[Batch, PieceT]):
+    """What a job does. Picklable where its source is."""
+
+    @property
+    def plan(self) -> Plan:
+        """What is asked for, cut into shards."""
+
+    def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> Work[Batch, PieceT]:
+        """Begins on some shards. Processes that are forked off close the `private` files."""
+
+
+OnDone = Callable[[Shard, ShardResult], None]
+
+
+class RowRanges(Iterator[range]):
+    """Shards cut into ranges of rows, which several threads take in order."""
+
+    def __init__(self, shards: Sequence[Shard], size: int) -> None:
+        self._ranges = [
+            range(start, min(start + size, shard.stop))
+            for shard in shards
+            for start in range(shard.start, shard.stop, size)
+        ]
+        self.count = len(self._ranges)
+        self._left = iter(self._ranges)
+        self._lock = Lock()
+
+    def __next__(self) -> range:
+        with self._lock:
+            return next(self._left)
+
+    def close(self) -> None:
+        """Hands out no more."""
+        with self._lock:
+            self._left = iter(())

@@ -1,0 +1,167 @@
+"""A shard of `embed`: its pictures decoded, encoded and laid out as columns."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.images.pixels import Bytes, PixelRule, to_bytes
+from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes, rows_within
+from vae_serve.jobs.decoding import Chunk
+from vae_serve.jobs.plan import Plan, Shard
+from vae_serve.jobs.task import ShardResult
+from vae_serve.model import samplers
+from vae_serve.model.bundle import Bundle
+from vae_serve.results.vector_result import VectorResult
+from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.files import Pictures
+from vae_serve.tasks.encoding import encode, open_encoder
+from vae_serve.tasks.source_plan import lengths_sha256
+
+if TYPE_CHECKING:
+    from vae_serve.model.runtime import Network
+
+# onnxruntime and pyarrow are imported where they are first needed: while they load, other processes decode already.
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+BATCH_ROWS = 512  # rows that a process decodes before it answers
+ARRAY_ROWS = 2048  # rows that a thread slices off an array at a time
+BATCH_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller batches
+
+RECORD = {  # a shard's
+    "rows": int,
+    "failed": int,
+    "errors": dict,
+    "notes": dict,
+    "begun_ns": int,
+    "lengths_sha256": str,
+    "seconds": dict,
+}
+
+
+@dataclass(frozen=True)
+class EmbedSpec:
+    """What to embed, with what, and how."""
+
+    source: Pictures | Arrays
+    bundle: Bundle
+    rule: PixelRule
+    result: VectorResult
+    plan: Plan
+    seed: int
+    """Of `z`."""
+    workers: int
+    """Decoding processes, and threads that run the encoder."""
+    batch: int
+    """Rows a call of the encoder."""
+
+    def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "EmbedWork":
+        """Begins to decode; opens the encoder meanwhile."""
+        begun_ns = time.time_ns()
+        wanted = max(ARRAY_ROWS if isinstance(self.source, Arrays) else BATCH_ROWS, self.batch)
+        rows = max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
+        decoding = DecodeLanes(self.source, self.rule, missing, rows, workers=self.workers, private=private)
+        return EmbedWork(self, decoding, begun_ns)
+
+
+@dataclass
+class EncodedRows:
+    """What became of some neighbouring rows."""
+
+    chunk: Chunk
+    outputs: dict[str, Floats]
+    """Each (n, d)."""
+    pixels: Bytes | None
+    """(n, H, W, C), where the result shows the pictures."""
+    infer_seconds: float
+
+    @property
+    def rows(self) -> range:
+        """Rows of the job."""
+        return self.chunk.rows
+
+    @property
+    def failed(self) -> int:
+        """How many of them have no vectors."""
+        return len(self.chunk.failures)
+
+
+@dataclass
+class EmbedWork:
+    """The missing shards of an `embed` job, under way."""
+
+    spec: EmbedSpec
+    decoding: DecodeLanes
+    begun_ns: int
+
+    def __post_init__(self) -> None:
+        try:
+            self._encoder: Network = open_encoder(self.spec.source, self.spec.bundle)
+        except BaseException:
+            self.decoding.stop(finished=False)
+            raise
+
+    @property
+    def lanes(self) -> Sequence[Iterator[DecodedRows]]:
+        """Decoded batches."""
+        return self.decoding.lanes
+
+    def process(self, batch: DecodedRows) -> EncodedRows:
+        """One batch through the encoder."""
+        chunk, pixels = batch
+        begun = time.perf_counter()
+        outputs = encode(self._encoder, pixels, self.spec.batch)
+        seconds = time.perf_counter() - begun
+        kept = None
+        if self.spec.result.has_sprite:
+            kept = pixels.copy() if pixels.dtype == np.uint8 else to_bytes(pixels)
+        return EncodedRows(chunk, outputs, kept, seconds)
+
+    def assemble(self, shard: Shard, pieces: list[EncodedRows]) -> ShardResult:
+        """A shard's columns as a Parquet file."""
+        from vae_serve.results import tables, writers
+
+        begun = time.perf_counter()
+        spec = self.spec
+        rows = range(shard.start, shard.stop)
+        outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in ("z_mean", "z_log_var")}
+        if "z" in spec.result.outputs:
+            noise = samplers.draws(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
+            outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
+        failures = {row: why for piece in pieces for row, why in piece.chunk.failures.items()}
+        pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
+        columns = tables.columns(
+            tables.ShardRows(
+                names=spec.source.names.text(rows),
+                labels=spec.source.labels(rows),
+                sizes=np.concatenate([piece.chunk.sizes for piece in pieces]),
+                errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in failures.items()},
+                vectors={name: outputs[name] for name in spec.result.outputs},
+                pixels=np.concatenate(pixels) if pixels else None,
+            )
+        )
+        record = {
+            "rows": len(rows),
+            "failed": len(failures),
+            "errors": dict(sorted(Counter(why.kind for why in failures.values()).items())),
+            "notes": dict(sorted(sum((piece.chunk.notes for piece in pieces), Counter()).items())),
+            "begun_ns": self.begun_ns,
+            "lengths_sha256": lengths_sha256(np.concatenate([piece.chunk.lengths for piece in pieces])),
+            "seconds": {
+                "read": sum(piece.chunk.read_seconds for piece in pieces),
+                "decode": sum(piece.chunk.decode_seconds for piece in pieces),
+                "infer": sum(piece.infer_seconds for piece in pieces),
+                "write": time.perf_counter() - begun,
+            },
+        }
+        return ShardResult({spec.plan.part(shard): lambda file: writers.write_parquet(file, columns)}, record)
+
+    def stop(self, finished: bool) -> None:
+        """Ends the decoding."""
+        self.decoding.stop(finished)

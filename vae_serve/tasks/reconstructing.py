@@ -1,0 +1,208 @@
+"""A shard of `reconstruct`: its pictures through both networks, to sheets of pairs and a table of errors."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vae_serve.evaluate.metrics import bernoulli_nats
+from vae_serve.images import png
+from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
+from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
+from vae_serve.jobs.decoding import Chunk
+from vae_serve.jobs.folder import Fields
+from vae_serve.jobs.plan import STATE, Plan, Shard
+from vae_serve.jobs.task import ShardResult
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.runtime import in_batches, open_decoder
+from vae_serve.results import tables, writers
+from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.files import Pictures
+from vae_serve.sources.names import shown
+from vae_serve.tasks.encoding import encode, open_encoder
+from vae_serve.tasks.source_plan import lengths_sha256
+
+Doubles = npt.NDArray[np.float64]
+
+SHEET_SIDE = 720  # pixels, about; a sheet has 12 x 22 pairs of digits
+GAP = 2  # white pixels around a pair
+NO_PICTURE = 128  # grey level in the place of a picture that cannot be read
+BATCH = 32  # pictures a call of the networks
+SHARD_ROWS = 8192  # about; a shard is some whole sheets
+SHARD_BYTES = 64 << 20  # of its sheets, before they are compressed
+
+FOLDER = f"{STATE}/result"  # which gets the result's name
+RECORD: Fields = {
+    "rows": int,
+    "failed": int,
+    "begun_ns": int,
+    "lengths_sha256": str,
+    "mse": list,
+    "reconstruction": list,
+    "worst": (dict, type(None)),
+}
+
+
+def per_row(rule: PixelRule) -> int:
+    """Pairs in a row of a sheet."""
+    return max(1, SHEET_SIDE // (2 * rule.width + 2 * GAP))
+
+
+def per_sheet(rule: PixelRule) -> int:
+    """Pairs on a sheet."""
+    return per_row(rule) * max(1, SHEET_SIDE // (rule.height + 2 * GAP))
+
+
+def rows_per_shard(rule: PixelRule) -> int:
+    """Some whole sheets."""
+    pairs = per_sheet(rule)
+    pair_bytes = (rule.height + 2 * GAP) * (2 * rule.width + 2 * GAP) * rule.channels
+    return pairs * max(1, min(SHARD_ROWS // pairs, SHARD_BYTES // (pairs * pair_bytes)))
+
+
+@dataclass(frozen=True)
+class ReconstructSpec:
+    """What to reconstruct, with what."""
+
+    source: Pictures | Arrays
+    bundle: Bundle
+    rule: PixelRule
+    plan: Plan
+    workers: int
+    """Decoding processes, and threads that run the networks."""
+
+    def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "ReconstructWork":
+        """Begins to decode, a sheet's pictures at a time; opens the networks meanwhile."""
+        begun_ns = time.time_ns()
+        decoding = DecodeLanes(
+            self.source, self.rule, missing, per_sheet(self.rule), workers=self.workers, private=private
+        )
+        return ReconstructWork(self, decoding, begun_ns)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The pictures of one sheet."""
+
+    chunk: Chunk
+    image: bytes
+    """A PNG file: pairs, the original left and its reconstruction right."""
+    fine: npt.NDArray[np.bool_]
+    """(n,) whether it could be read. The errors of the others are of no picture."""
+    mse: Doubles
+    """(n,) of pixels 0..1."""
+    reconstruction: Doubles
+    """(n,) nats."""
+
+    @property
+    def rows(self) -> range:
+        """Rows of the job."""
+        return self.chunk.rows
+
+    @property
+    def failed(self) -> int:
+        """How many could not be read."""
+        return len(self.chunk.failures)
+
+
+@dataclass
+class ReconstructWork:
+    """The missing shards of a `reconstruct` job, under way."""
+
+    spec: ReconstructSpec
+    decoding: DecodeLanes
+    begun_ns: int
+
+    def __post_init__(self) -> None:
+        try:
+            self._encoder = open_encoder(self.spec.source, self.spec.bundle)
+            self._decoder = open_decoder(self.spec.bundle)
+        except BaseException:
+            self.decoding.stop(finished=False)
+            raise
+
+    @property
+    def lanes(self) -> Sequence[Iterator[DecodedRows]]:
+        """Decoded batches, each of one sheet."""
+        return self.decoding.lanes
+
+    def process(self, batch: DecodedRows) -> Sheet:
+        """One sheet."""
+        chunk, pixels = batch
+        (decoded,) = in_batches(self._decoder, encode(self._encoder, pixels, BATCH)["z_mean"], BATCH)
+        original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
+        image = to_model(decoded) if decoded.dtype == np.uint8 else decoded
+        fine = np.ones(len(pixels), bool)
+        fine[[row - chunk.rows.start for row in chunk.failures]] = False
+        mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
+        sheet = _sheet(to_bytes(original), to_bytes(image), fine, per_row(self.spec.rule))
+        return Sheet(chunk, png.encode(sheet), fine, mse, bernoulli_nats(original, image))
+
+    def assemble(self, shard: Shard, pieces: list[Sheet]) -> ShardResult:
+        """A shard's sheets, and its rows as a Parquet file with a row group for each sheet."""
+        rows = [_table(self.spec.source, sheet) for sheet in pieces]
+        first = shard.start // per_sheet(self.spec.rule)
+        files = {
+            f"{FOLDER}/sheet-{number:05}.png": lambda file, image=sheet.image: file.write(image)
+            for number, sheet in enumerate(pieces, first)
+        }
+        record = {
+            "rows": len(shard),
+            "failed": sum(sheet.failed for sheet in pieces),
+            "begun_ns": self.begun_ns,
+            "lengths_sha256": lengths_sha256(np.concatenate([sheet.chunk.lengths for sheet in pieces])),
+            "mse": [float(sheet.mse[sheet.fine].sum()) for sheet in pieces],
+            "reconstruction": [float(sheet.reconstruction[sheet.fine].sum()) for sheet in pieces],
+            "worst": _worst(self.spec.source, pieces),
+        }
+        return ShardResult({**files, self.spec.plan.part(shard): lambda file: writers.write_tables(file, rows)}, record)
+
+    def stop(self, finished: bool) -> None:
+        """Ends the decoding."""
+        self.decoding.stop(finished)
+
+
+def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
+    chunk = sheet.chunk
+    columns = tables.columns(
+        tables.ShardRows(
+            names=source.names.text(chunk.rows),
+            labels=source.labels(chunk.rows),
+            sizes=chunk.sizes,
+            errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in chunk.failures.items()},
+            vectors={},
+            pixels=None,
+        )
+    )
+    columns["mse"] = pa.array(sheet.mse, pa.float64(), mask=~sheet.fine)
+    columns["reconstruction"] = pa.array(sheet.reconstruction, pa.float64(), mask=~sheet.fine)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _worst(source: Pictures | Arrays, sheets: list[Sheet]) -> dict[str, Any] | None:
+    """The picture with the largest error, the first of several; None where no picture could be read."""
+    worst: tuple[float, int] | None = None
+    for sheet in sheets:
+        if sheet.fine.any():
+            place = int(np.argmax(np.where(sheet.fine, sheet.reconstruction, -np.inf)))
+            nats = float(sheet.reconstruction[place])
+            if worst is None or nats > worst[0]:
+                worst = nats, sheet.rows[place]
+    if worst is None:
+        return None
+    nats, row = worst
+    return {"path": shown(source.names[range(row, row + 1)][0]), "reconstruction": nats}
+
+
+def _sheet(originals: Bytes, images: Bytes, fine: npt.NDArray[np.bool_], columns: int) -> Bytes:
+    """Pairs (n, H, W, C) on white, `columns` in a row."""
+    pairs = np.concatenate([originals, images], axis=2)
+    pairs[~fine] = NO_PICTURE
+    framed = np.pad(pairs, ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
+    gaps = math.ceil(len(framed) / columns) * columns - len(framed)
+    return tile(np.pad(framed, ((0, gaps), (0, 0), (0, 0), (0, 0)), constant_values=255), columns)

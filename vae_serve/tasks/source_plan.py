@@ -1,0 +1,54 @@
+"""What a plan and its records say of the source and the model, and whether pictures have changed since."""
+
+import hashlib
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.errors import OutputError
+from vae_serve.jobs.folder import Job
+from vae_serve.jobs.plan import Json
+from vae_serve.model.bundle import Bundle
+from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.files import Pictures
+from vae_serve.sources.names import shown
+
+
+def source_json(source: Pictures | Arrays) -> Json:
+    """The source in a plan."""
+    return {"kind": source.kind, "pictures": source.names.count, "fingerprint": source.fingerprint()}
+
+
+def network_sha256(bundle: Bundle, role: str) -> str | None:
+    """Of the file of a bundle's "encoder" or "decoder"; None where it has none."""
+    network = bundle.manifest.encoder if role == "encoder" else bundle.manifest.decoder
+    return next((entry.sha256 for entry in bundle.manifest.files if network and entry.path == network.file), None)
+
+
+def lengths_sha256(lengths: npt.NDArray[np.int64]) -> str:
+    """Of the sizes (n,) in bytes of a shard's files."""
+    return hashlib.sha256(np.ascontiguousarray(lengths).tobytes()).hexdigest()
+
+
+def refuse_changed(job: Job, source: Pictures | Arrays) -> None:
+    """A resumed job must not mix pictures of two days. Its records hold `begun_ns` and `lengths_sha256`.
+
+    Raises:
+        OutputError: pictures of finished shards have changed.
+    """
+    now = time.time_ns()
+    for shard in job.plan.shards:
+        record = job.records.get(shard.number)
+        rows = range(shard.start, shard.stop)
+        stamps = None if record is None or isinstance(source, Arrays) else source.stamps(rows)
+        if record is None or stamps is None:
+            continue
+        found = np.array([*stamps], np.int64)
+        changed_since = np.logical_and(found[:, 1] > record["begun_ns"], found[:, 1] <= now)
+        if changed_since.any() or lengths_sha256(found[:, 0]) != record["lengths_sha256"]:
+            first, last = source.names[rows[:1]][0], source.names[rows[-1:]][0]
+            raise OutputError(
+                f"between {shown(first)} and {shown(last)} pictures have changed since {job.folder} was written; "
+                "choose another --out, or --overwrite"
+            )
