@@ -10,6 +10,7 @@ import typer
 
 from vae_serve.cli import console
 from vae_serve.cli.part import parse_part
+from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle as bundles
 
@@ -50,6 +51,7 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
+    picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -78,6 +80,7 @@ def embed(
         batch=batch,
         part=parse_part(shard),
         max_errors=max_errors,
+        picture_timeout=parse_picture_timeout(picture_timeout),
         overwrite=overwrite,
         rows_per_shard=rows_per_shard,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.model import bundle as bundles
 
 
@@ -19,6 +20,7 @@ def reconstruct(
     model: Annotated[
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
+    picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -31,11 +33,13 @@ def reconstruct(
     from vae_serve.sources.opening import open_source
     from vae_serve.tasks.reconstruct import reconstruct as run
 
+    timeout = parse_picture_timeout(picture_timeout)
     bundle = bundles.load(bundles.find(model))
     pictures = open_source(source)
     out = out or Path(f"{Path(source).resolve().stem}-reconstructed")
     with console.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:
-        summary = run(pictures, bundle, PixelRule.from_json(bundle.manifest.pixels), out, overwrite, report)
+        rule = PixelRule.from_json(bundle.manifest.pixels)
+        summary = run(pictures, bundle, rule, out, overwrite, report, timeout)
     if not quiet:
         failed = f" ({summary.failed:,} failed)" if summary.failed else ""
         console.say(

@@ -1,4 +1,4 @@
-"""Chunks in any order to whole shards."""
+"""Decoded batches in any order to whole shards."""
 
 import queue
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.images.pixels import Bytes, to_bytes
-from vae_serve.jobs.decoding import Chunk, Failure
+from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.shards import Shard
 from vae_serve.results.layout import Layout
 
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass
 class Gathered:
-    """The rows of one shard, in whatever order their chunks come."""
+    """The rows of one shard, in whatever order their batches come."""
 
     shard: Shard
     outputs: dict[str, Floats]  # each (n, d)
@@ -45,27 +45,27 @@ class Gathered:
             count,
         )
 
-    def add(self, chunk: Chunk, pixels: Array, outputs: dict[str, Floats], infer_seconds: float) -> None:
-        """One chunk's results."""
-        at = slice(chunk.rows.start - self.shard.start, chunk.rows.stop - self.shard.start)
+    def add(self, batch: DecodedBatch, pixels: Array, outputs: dict[str, Floats], infer_seconds: float) -> None:
+        """One batch's results."""
+        at = slice(batch.rows.start - self.shard.start, batch.rows.stop - self.shard.start)
         for name, values in outputs.items():
             self.outputs[name][at] = values
-        self.sizes[at], self.lengths[at] = chunk.sizes, chunk.lengths
+        self.sizes[at], self.lengths[at] = batch.sizes, batch.lengths
         if self.pixels is not None:
             self.pixels[at] = pixels if pixels.dtype == np.uint8 else to_bytes(pixels)
-        self.failures.update(chunk.failures)
-        self.notes.update(chunk.notes)
+        self.failures.update(batch.failures)
+        self.notes.update(batch.notes)
         for stage, seconds in (
-            ("read", chunk.read_seconds),
-            ("decode", chunk.decode_seconds),
+            ("read", batch.read_seconds),
+            ("decode", batch.decode_seconds),
             ("infer", infer_seconds),
         ):
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        self.waiting -= len(chunk.rows)
+        self.waiting -= len(batch.rows)
 
 
 class Gathering:
-    """Where the threads bring their chunks, and full shards come out. Threads share it."""
+    """Where the threads bring their batches, and full shards come out. Threads share it."""
 
     def __init__(self, missing: list[Shard], layout: Layout) -> None:
         self.full: queue.SimpleQueue[Gathered | BaseException] = queue.SimpleQueue()
@@ -74,13 +74,13 @@ class Gathering:
         self._open: dict[int, Gathered] = {}
         self._lock = threading.Lock()
 
-    def add(self, chunk: Chunk, pixels: Array, outputs: dict[str, Floats], infer_seconds: float) -> None:
-        """One chunk's results."""
+    def add(self, batch: DecodedBatch, pixels: Array, outputs: dict[str, Floats], infer_seconds: float) -> None:
+        """One batch's results."""
         with self._lock:
-            gathered = self._open_for(chunk.rows.start)
-            gathered.add(chunk, pixels, outputs, infer_seconds)
-            self.rows_done += len(chunk.rows)
-            self.failed += len(chunk.failures)
+            gathered = self._open_for(batch.rows.start)
+            gathered.add(batch, pixels, outputs, infer_seconds)
+            self.rows_done += len(batch.rows)
+            self.failed += len(batch.failures)
             if not gathered.waiting:
                 self.full.put(self._open.pop(gathered.shard.number))
 

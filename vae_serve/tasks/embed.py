@@ -20,8 +20,8 @@ import numpy.typing as npt
 from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.pixels import PixelRule, to_bytes
 from vae_serve.jobs import shards
-from vae_serve.jobs.decode_pool import Decoders
-from vae_serve.jobs.decoding import Chunk, decoded_here, sliced
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT, DecodePool
+from vae_serve.jobs.decoding import DecodedBatch, sliced
 from vae_serve.jobs.shards import Job, Json, Plan
 from vae_serve.model import bundle as bundles
 from vae_serve.model import samplers
@@ -41,7 +41,6 @@ Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 TASK_ROWS = 512  # rows that a process decodes before it answers
 ARRAY_ROWS = 2048  # rows that a thread slices off an array at a time
 TASK_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller tasks
-IN_PROCESS = 2  # tasks; up to as many are decoded here, without other processes
 TICK = 0.1  # seconds between two reports
 
 
@@ -57,6 +56,7 @@ class Options:
     batch: int = 128  # rows a call of the encoder
     part: tuple[int, int] = (1, 1)
     max_errors: int | None = None  # stop when more pictures fail
+    picture_timeout: float = PICTURE_TIMEOUT  # seconds that one picture may take to decode
     overwrite: bool = False
     rows_per_shard: int = shards.ROWS_PER_SHARD
 
@@ -165,16 +165,23 @@ def _run(job: Job, work: Work, report: Report) -> None:
             for start in range(shard.start, shard.stop, capacity)
         ]
     )
-    decoders = None
-    if not isinstance(work.source, Arrays) and tasks.count > IN_PROCESS:
-        workers = min(work.options.workers, tasks.count)
-        decoders = Decoders(work.source, work.rule, tasks, workers=workers, capacity=capacity, private=(job.lock,))
+    pool = None
+    if not isinstance(work.source, Arrays):
+        pool = DecodePool(
+            work.source,
+            work.rule,
+            tasks,
+            workers=min(work.options.workers, tasks.count),
+            capacity=capacity,
+            picture_timeout=work.options.picture_timeout,
+            private=(job.lock,),
+        )
     try:
         encoder = open_encoder(work.source, work.bundle)
         gathering = Gathering(missing, work.layout)
         threads = [
-            Thread(target=_lane, args=(chunks, encoder, work, gathering), daemon=True)
-            for chunks in _lanes(work, tasks, decoders, capacity)
+            Thread(target=_encoder_worker, args=(batches, encoder, work, gathering), daemon=True)
+            for batches in _decoded_batches(work, tasks, pool, capacity)
         ]
         for thread in threads:
             thread.start()
@@ -185,11 +192,11 @@ def _run(job: Job, work: Work, report: Report) -> None:
             _write(job, work, _next_full(gathering, work.options, sum(map(len, tasks.rows)), report), begun)
         for thread in threads:
             thread.join()
-        if decoders:
-            decoders.join()
+        if pool:
+            pool.join()
     except BaseException:
-        if decoders:
-            decoders.stop()
+        if pool:
+            pool.stop()
         raise
 
 
@@ -210,22 +217,24 @@ class Tasks:
             return next(self._left)
 
 
-def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -> list[Iterator[tuple[Chunk, Array]]]:
-    """What each thread is to encode: chunks with their pixels (n, H, W, C)."""
+def _decoded_batches(
+    work: Work, tasks: Tasks, pool: DecodePool | None, capacity: int
+) -> list[Iterator[tuple[DecodedBatch, Array]]]:
+    """What each thread is to encode: batches with their pixels (n, H, W, C)."""
     if isinstance(work.source, Arrays):
         return [sliced(work.source, work.rule, tasks, capacity) for _ in range(min(work.options.workers, tasks.count))]
-    if decoders:
-        return [decoders.follow(worker) for worker in range(decoders.count)]
-    return [decoded_here(work.source, work.rule, tasks, capacity)]
+    return [pool.follow(worker) for worker in range(pool.workers)] if pool else []
 
 
-def _lane(chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work, gathering: Gathering) -> None:
+def _encoder_worker(
+    batches: Iterator[tuple[DecodedBatch, Array]], encoder: "Network", work: Work, gathering: Gathering
+) -> None:
     """One thread's life. What goes wrong in it is raised by the main thread."""
     try:
-        for chunk, pixels in chunks:
+        for batch, pixels in batches:
             begun = time.perf_counter()
             outputs = encode(encoder, pixels, work.options.batch)
-            gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
+            gathering.add(batch, pixels, outputs, time.perf_counter() - begun)
     except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to
         gathering.full.put(error)
 

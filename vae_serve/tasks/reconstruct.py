@@ -7,6 +7,7 @@ OUT/sheet-00000.png      pairs in the source's order, the original left and its 
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from vae_serve.errors import OutputError, SourceError
 from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
-from vae_serve.jobs.decoding import Chunk, decoded_here, sliced
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT, DecodePool
+from vae_serve.jobs.decoding import DecodedBatch, sliced
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.runtime import Network, in_batches, open_decoder
 from vae_serve.results import tables, writers
@@ -62,7 +64,7 @@ class Summary:
 
 @dataclass
 class Sums:
-    """Sums over the chunks so far."""
+    """Sums over the batches so far."""
 
     pictures: int = 0
     failed: int = 0
@@ -71,7 +73,7 @@ class Sums:
     worst: Worst | None = None
 
     def add(self, names: list[bytes], fine: npt.NDArray[np.bool_], mse: Doubles, nats: Doubles) -> None:
-        """Another chunk's pictures."""
+        """Another batch's pictures."""
         self.pictures += len(fine)
         self.failed += int(np.count_nonzero(~fine))
         self.mse += float(mse[fine].sum())
@@ -83,7 +85,13 @@ class Sums:
 
 
 def reconstruct(
-    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, out: Path, overwrite: bool, report: Report
+    source: Pictures | Arrays,
+    bundle: Bundle,
+    rule: PixelRule,
+    out: Path,
+    overwrite: bool,
+    report: Report,
+    picture_timeout: float = PICTURE_TIMEOUT,
 ) -> Summary:
     """Writes the sheets and the table into `out`, which appears when it is whole.
 
@@ -104,7 +112,7 @@ def reconstruct(
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         with (aside / TABLE).open("wb") as file:
-            writers.write_tables(file, _tables(source, bundle, rule, aside, sums, report))
+            writers.write_tables(file, _tables(source, bundle, rule, aside, sums, report, picture_timeout))
         if out.exists():
             shutil.rmtree(out)
         aside.rename(out)
@@ -145,48 +153,57 @@ def per_sheet(rule: PixelRule) -> int:
 
 
 def _tables(
-    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, folder: Path, sums: Sums, report: Report
+    source: Pictures | Arrays,
+    bundle: Bundle,
+    rule: PixelRule,
+    folder: Path,
+    sums: Sums,
+    report: Report,
+    picture_timeout: float,
 ) -> Iterator[pa.Table]:
     """Makes sheet after sheet, and gives the rows of each."""
-    encoder, decoder = open_encoder(source, bundle), open_decoder(bundle)
     count = source.names.count
     capacity = per_sheet(rule)
     tasks = iter([range(start, min(start + capacity, count)) for start in range(0, count, capacity)])
-    if isinstance(source, Arrays):
-        chunks = sliced(source, rule, tasks, capacity)
-    else:
-        chunks = decoded_here(source, rule, tasks, capacity)
-    for number, (chunk, pixels) in enumerate(chunks):
-        table, sheet = _one(source, chunk, pixels, encoder, decoder, sums, per_row(rule))
-        (folder / f"sheet-{number:05}.png").write_bytes(png.encode(sheet))
-        report(chunk.rows.stop, count, errors=sums.failed)
-        yield table
+    with ExitStack() as stack:
+        batches: Iterator[tuple[DecodedBatch, Array]]
+        if isinstance(source, Arrays):
+            batches = sliced(source, rule, tasks, capacity)
+        else:
+            pool = DecodePool(source, rule, tasks, workers=1, capacity=capacity, picture_timeout=picture_timeout)
+            batches = stack.enter_context(pool).follow(0)
+        encoder, decoder = open_encoder(source, bundle), open_decoder(bundle)
+        for number, (batch, pixels) in enumerate(batches):
+            table, sheet = _one(source, batch, pixels, encoder, decoder, sums, per_row(rule))
+            (folder / f"sheet-{number:05}.png").write_bytes(png.encode(sheet))
+            report(batch.rows.stop, count, errors=sums.failed)
+            yield table
 
 
 def _one(
     source: Pictures | Arrays,
-    chunk: Chunk,
+    batch: DecodedBatch,
     pixels: Array,
     encoder: Network,
     decoder: Network,
     sums: Sums,
     columns: int,
 ) -> tuple[pa.Table, Bytes]:
-    """The rows and the sheet of one chunk."""
+    """The rows and the sheet of one batch."""
     (drawn,) = in_batches(decoder, encode(encoder, pixels, BATCH)["z_mean"], BATCH)
     original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
     image = to_model(drawn) if drawn.dtype == np.uint8 else drawn
     fine = np.ones(len(pixels), bool)
-    fine[[row - chunk.rows.start for row in chunk.failures]] = False
+    fine[[row - batch.rows.start for row in batch.failures]] = False
     mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
     nats = bernoulli_nats(original, image)
-    sums.add(source.names[chunk.rows], fine, mse, nats)
+    sums.add(source.names[batch.rows], fine, mse, nats)
     found = tables.columns(
         tables.ShardRows(
-            names=source.names.text(chunk.rows),
-            labels=source.labels(chunk.rows),
-            sizes=chunk.sizes,
-            errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in chunk.failures.items()},
+            names=source.names.text(batch.rows),
+            labels=source.labels(batch.rows),
+            sizes=batch.sizes,
+            errors={row - batch.rows.start: f"{why.kind}: {why.message}" for row, why in batch.failures.items()},
             vectors={},
             pixels=None,
         )
