@@ -10,6 +10,7 @@ import typer
 
 from vae_serve.cli import console
 from vae_serve.cli.share import parse_share
+from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.cli.workers import parse_workers
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle as bundles
@@ -51,6 +52,7 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
+    picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -79,6 +81,7 @@ def embed(
         batch=batch,
         share=parse_share(shard),
         max_errors=max_errors,
+        picture_timeout=parse_picture_timeout(picture_timeout),
         overwrite=overwrite,
         rows_per_shard=rows_per_shard,
     )

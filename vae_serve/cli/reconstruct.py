@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.cli.workers import parse_workers
 from vae_serve.model import bundle as bundles
 
@@ -26,6 +27,7 @@ def reconstruct(
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
+    picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -46,7 +48,7 @@ def reconstruct(
     from vae_serve.tasks.reconstruct import ReconstructOptions
     from vae_serve.tasks.reconstruct import reconstruct as run
 
-    options = ReconstructOptions(out, parse_workers(workers), overwrite)
+    options = ReconstructOptions(out, parse_workers(workers), parse_picture_timeout(picture_timeout), overwrite)
     bundle = bundles.load(bundles.find(model))
     pictures = open_source(source, begun, exclude=own)
     with console.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:

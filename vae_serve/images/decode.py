@@ -28,7 +28,8 @@ class Decoder:
         """The first frame of an encoded picture, as the model wants it.
 
         Raises:
-            ImageError: with kind `empty`, `not_an_image`, `truncated`, `checksum`, `damaged`, `too_large` or `range`.
+            ImageError: with kind `empty`, `not_an_image`, `truncated`, `checksum`, `damaged`, `unsupported`,
+                `too_large` or `range`. Nothing else is raised, whatever a file holds.
         """
         from vae_serve.images import pillow
 

@@ -36,6 +36,7 @@ except ImportError:  # the extra `fast` is not installed
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_LEAST = 41  # bytes up to the first one of the pixels; `stop` is where the last one's checksum begins
 _PNG_KINDS = {1: b"\x08\0\0\0\0", 3: b"\x08\2\0\0\0"}  # 8 bits grey, RGB; deflate, adaptive filters, no interlace
 _PNG_PLAIN = {b"IDAT", b"pHYs", b"tIME", b"gAMA", b"sRGB", b"cHRM"}  # Pillow's pixels heed no other
 _JPEG_START = b"\xff\xd8\xff\xe0"  # JFIF: one component is grey, three are YCbCr
@@ -57,7 +58,8 @@ def exact_png(data: bytes, header: bytes) -> Bytes | None:
     """
     stop = len(data) - 16
     if (
-        data.startswith(header)
+        stop >= _PNG_LEAST
+        and data.startswith(header)
         and data.startswith((stop - 41).to_bytes(4, "big") + b"IDAT", 33)
         and data.startswith(crc32(data[37:stop]).to_bytes(4, "big") + _PNG_END, stop)
     ):

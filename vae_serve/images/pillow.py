@@ -1,28 +1,37 @@
-"""Every picture that Pillow reads, by the rule. `decode` is the way in; importing this costs what Pillow costs."""
+"""Every picture that Pillow reads, by the rule. `decode` is the way in; importing this costs what Pillow costs.
+
+PNG, JPEG and TIFF files are taken apart first: Pillow is given what their pixels need, and what it would read in
+another way than the format says is read here. Metadata alone never cost a picture.
+"""
 
 import importlib
 import io
+import sys
 import warnings
-import zlib
-from contextlib import suppress
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import AvifImagePlugin, Image, ImageFile, ImagePalette, JpegImagePlugin
 
 from vae_serve.errors import ImageError
-from vae_serve.images.pixels import PIXEL_LIMIT, Bytes, Picture, PixelRule, border, invert
+from vae_serve.images import fitting, jpeg_file, memory, opaque, orientation, png_file, tiff_file
+from vae_serve.images.fitting import Decoded
+from vae_serve.images.opaque import Flatten
+from vae_serve.images.pixels import PIXEL_LIMIT, Bytes, Picture, PixelRule
 
 # Named, so that no picture reaches a reader that starts a program (EPS) or needs the network.
 _PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "GIF": "Gif", "BMP": "Bmp", "PPM": "Ppm", "WEBP": "WebP", "TIFF": "Tiff"}
-_PLUGINS["AVIF"] = "Avif"  # since Pillow 11.3
+_PLUGINS["AVIF"] = "Avif"
 for _name in _PLUGINS.values():
-    with suppress(ImportError):
-        importlib.import_module(f"PIL.{_name}ImagePlugin")
+    importlib.import_module(f"PIL.{_name}ImagePlugin")
 FORMATS = [name for name in _PLUGINS if name in Image.OPEN]
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every core has a decoding process of its own
 
-_ORIENTATION = 0x0112  # EXIF; 1 is upright
-
-_PNG = b"\x89PNG\r\n\x1a\n"
+# Bytes that a decoder keeps for each pixel besides Pillow's own, measured as peaks of memory.
+_WEBP, _AVIF = 17, 20
+_COEFFICIENT = 2  # bytes, of a JPEG whose scans each refine all of it
+_SCAN_LIMIT = 20 * PIXEL_LIMIT  # pixels of all scans together
 
 
 def decode(data: bytes, rule: PixelRule) -> Picture:
@@ -33,118 +42,220 @@ def decode(data: bytes, rule: PixelRule) -> Picture:
     """
     if not data:
         raise ImageError("empty", "the file is empty")
-    if data.startswith(_PNG):
-        _check_png(data)
-    with warnings.catch_warnings():  # what Pillow warns of (odd EXIF, palettes) is either an error below or harmless
+    with warnings.catch_warnings():  # what Pillow warns of (odd palettes) is either an error below or harmless
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise ImageError("not_an_image", f"no picture of a known format: it begins with {data[:8]!r}") from None
-        except Image.DecompressionBombError as error:
-            raise ImageError("too_large", f"{error}") from None
-        except Exception as error:  # a decoder over hostile bytes raises anything: zlib.error, IndexError
-            raise ImageError("damaged", f"it cannot be decoded: {error}") from error
-        if image.width * image.height > PIXEL_LIMIT:
-            raise ImageError(
-                "too_large", f"it declares {image.width:,} x {image.height:,} pixels; the limit is {PIXEL_LIMIT:,}"
-            )
-        try:
-            return _by_rule(image, rule)
+            return fitting.fit(_decoded(data, rule.background), rule)
         except ImageError:
             raise
-        except Exception as error:  # as above
-            kind = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
-            raise ImageError(kind, f"it cannot be decoded: {error}") from error
-
-
-def _by_rule(image: Image.Image, rule: PixelRule) -> Picture:
-    notes = ["animated"] if getattr(image, "is_animated", False) else []
-    image.seek(0)
-    turned_by_pillow = image.format == "TIFF" and _is_lying(image)  # on loading
-    image.load()
-    if _is_lying(image):
-        image = ImageOps.exif_transpose(image)
-        notes.append("turned")
-    elif turned_by_pillow:
-        notes.append("turned")
-    opaque = _over(image, rule.background)
-    picture = _fit(opaque.convert("L" if rule.channels == 1 else "RGB"), rule)
-    return Picture(picture.pixels, picture.size, (*notes, *picture.notes))
-
-
-def _is_lying(image: Image.Image) -> bool:
-    return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
-
-
-def _over(image: Image.Image, background: int) -> Image.Image:
-    """8 bits a channel without transparency: mode L, RGB, or one that Pillow converts to them without loss of range."""
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        return _from_deep(image, background)
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (background, background, background, 255))
-        return Image.alpha_composite(ground, layered).convert("RGB")
-    return image.convert("RGB") if image.mode == "P" else image
-
-
-def _from_deep(image: Image.Image, background: int) -> Image.Image:
-    """Grey of 16 bits or floats to 8 bits. Pillow's own conversion clips at 255 in place of scaling."""
-    levels = np.asarray(image)
-    if image.mode == "F":
-        if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 1:
-            raise ImageError("range", f"its floats reach from {levels.min()} to {levels.max()}; 0 to 1 has a meaning")
-        return Image.fromarray(np.rint(levels * np.float32(255)).astype(np.uint8))
-    deep = levels.astype(np.int64)
-    if deep.min() < 0 or deep.max() > 0xFFFF:
-        raise ImageError("range", f"its integers reach from {deep.min()} to {deep.max()}; 16 bits have a meaning")
-    grey = ((deep * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)
-    if isinstance(image.info.get("transparency"), int):  # tRNS: one level of grey that stands for nothing
-        grey[deep == image.info["transparency"]] = background
-    return Image.fromarray(grey)
+        except MemoryError:
+            raise ImageError("too_large", "decoding it takes more memory than a decoding process may have") from None
+        except Exception as error:  # a decoder over hostile bytes raises anything: zlib.error, IndexError
+            cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
+            raise ImageError("truncated" if cut else "damaged", f"it cannot be decoded: {error}") from error
 
 
 def from_pixels(pixels: Bytes, rule: PixelRule) -> Picture:
     """Decoded grey (h, w) or RGB (h, w, 3), brought to the rule's channels, size and polarity."""
-    return _fit(Image.fromarray(pixels).convert("L" if rule.channels == 1 else "RGB"), rule)
+    return fitting.fit(Decoded((Image.fromarray(pixels),), opaque.plain), rule)
 
 
-def _fit(image: Image.Image, rule: PixelRule) -> Picture:
-    """An opaque picture of mode L or RGB, brought to the rule's size and polarity."""
-    size = (rule.width, rule.height)
-    if image.size != size:
-        if rule.fit == "stretch":
-            sized = image.resize(size, Image.Resampling.BILINEAR)
-        elif rule.fit == "crop":
-            sized = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-        else:
-            sized = _pad(image, size)
+def _decoded(data: bytes, background: int) -> Decoded:
+    if data.startswith(png_file.SIGNATURE):
+        return _decode_png(png_file.read(data), background)
+    if data.startswith(jpeg_file.START):
+        return _decode_jpeg(jpeg_file.read(data), background)
+    if data.startswith(tiff_file.STARTS):
+        return _decode_tiff(tiff_file.read(data), background)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _decode_webp(data, background)
+    for name in ("GIF", "BMP", "PPM", "AVIF"):
+        accept = Image.OPEN[name][1]
+        if accept is not None and accept(data[:16]) is True:
+            return {"PPM": _decode_ppm, "AVIF": _decode_avif}.get(name, _decode_simple)(name, data, background)
+    raise _unknown(data)
+
+
+def _open(name: str, data: bytes) -> ImageFile.ImageFile:
+    """A file by the reader of its format alone. Its pixels are not read yet."""
+    try:
+        return Image.OPEN[name][0](io.BytesIO(data), "")
+    except SyntaxError as error:  # what Pillow's readers raise for what they do not know
+        if name in ("BMP", "PPM"):  # two letters that many a text begins with
+            raise _unknown(data) from error
+        raise
+
+
+def _unknown(data: bytes) -> ImageError:
+    return ImageError("not_an_image", f"no picture of a known format: it begins with {data[:8]!r}")
+
+
+def _decode_png(png: png_file.PngFile, background: int) -> Decoded:
+    passes = 2 if png.depth == 16 and png.colour in (png_file.RGB, png_file.RGBA) else 1
+    deep_grey = png.depth == 16 and png.colour == png_file.GREY
+    grey = png.colour in (png_file.GREY, png_file.PALETTE)
+    size = 2 if deep_grey else 1 if grey else 4
+    memory.check(png.width, png.height, size * passes, 2 * len(png.data))
+    images = [_open("PNG", png.data)]
+    flatten: Flatten
+    if passes == 2:
+        images.append(_open("PNG", png.data))
+        raw = "RGB" if png.colour == png_file.RGB else "RGBA"
+        _read_as(images[0], f"{raw};16B")  # the first byte of each sample
+        _read_as(images[1], f"{raw};16L")  # the second
+        flatten = opaque.deep_colour(png.key, background)
+    elif png.depth == 16 and png.colour == png_file.GREY_ALPHA:
+        _read_as(images[0], "RGBA")  # the four bytes of a pixel
+        flatten = opaque.deep_grey_alpha(background)
+    elif deep_grey:
+        flatten = opaque.deep_grey(0xFFFF, False, png.key[0] if png.key else None, background)
+    elif png.key is not None:
+        images[0].info.pop("transparency", None)
+        step = 255 // ((1 << png.depth) - 1)
+        flatten = opaque.keyed(tuple(level * step for level in png.key), background)
     else:
-        sized = image
-    pixels, inverted = invert(np.asarray(sized).reshape(1, *rule.shape), rule.invert)
-    return Picture(pixels[0], image.size, ("inverted",) if inverted else ())
+        flatten = opaque.any_mode(background)
+    for image in images:
+        image.load()
+    return Decoded(tuple(images), flatten, png.orientation, _notes(png.animated))
 
 
-def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    ground = np.median(border(np.atleast_3d(np.asarray(image))), axis=0)
-    inner = ImageOps.contain(image, size, Image.Resampling.BILINEAR)
-    sheet = Image.new(image.mode, size, tuple(int(level) for level in ground))
-    sheet.paste(inner, ((size[0] - inner.width) // 2, (size[1] - inner.height) // 2))
-    return sheet
+def _decode_jpeg(jpeg: jpeg_file.JpegFile, background: int) -> Decoded:
+    work = jpeg.scans * jpeg.width * jpeg.height
+    if work > _SCAN_LIMIT:
+        raise ImageError(
+            "too_large",
+            f"its {jpeg.scans:,} scans go over {work:,} pixels; the limit is {_SCAN_LIMIT:,}",
+        )
+    if jpeg.components not in (1, 3, 4):
+        raise ImageError("unsupported", f"it has {jpeg.components} components; JPEG files with 1, 3 or 4 are read")
+    size = (1 if jpeg.components == 1 else 4) + (_COEFFICIENT * jpeg.components if jpeg.buffered else 0)
+    memory.check(jpeg.width, jpeg.height, size, 2 * len(jpeg.data))
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.data))
+    image.load()
+    return Decoded((image,), opaque.any_mode(background), jpeg.orientation, _notes(jpeg.animated))
 
 
-def _check_png(data: bytes) -> None:
-    """Every chunk's length and CRC, up to IEND (PNG specification, 5.3). Pillow passes over those of the pixels."""
-    at = len(_PNG)
-    while at < len(data):
-        body = int.from_bytes(data[at : at + 4], "big")
-        end = at + 12 + body
-        if end > len(data):
-            break
-        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            name = data[at + 4 : at + 8]
-            raise ImageError("checksum", f"the checksum of its PNG chunk {name!r} is wrong: the file is damaged")
-        if data[at + 4 : at + 8] == b"IEND":
-            return
-        at = end
-    raise ImageError("truncated", f"the PNG ends after {len(data):,} bytes, before its last chunk")
+def _decode_tiff(tiff: tiff_file.TiffFile, background: int) -> Decoded:
+    image = _open("TIFF", tiff.data)
+    if image.size != (tiff.width, tiff.height):
+        raise ImageError("damaged", "its TIFF directory states two sizes")
+    images = [image]
+    args = image.tile[0].args if image.tile else None
+    raw = str(args[0]) if isinstance(args, tuple) else ""
+    passes = 2 if raw.endswith((";16L", ";16B", ";16N")) and image.mode not in ("I;16", "I;16B") else 1
+    size = memory.pixel_bytes(image.mode) * passes + 8 * tiff.depth / 8
+    memory.check(tiff.width, tiff.height, size, 2 * len(tiff.data))
+    flatten: Flatten
+    if passes == 2:
+        high = raw if raw[-1] != "N" else f"{raw[:-1]}{'L' if sys.byteorder == 'little' else 'B'}"
+        images.append(_open("TIFF", tiff.data))
+        _read_as(images[1], f"{high[:-1]}{'B' if high[-1] == 'L' else 'L'}")
+        flatten = opaque.deep_colour(None, background)
+    elif image.mode == "F":
+        flatten = opaque.floats(tiff.white_is_zero)
+    elif image.mode.startswith("I"):
+        flatten = opaque.deep_grey((1 << tiff.depth) - 1, tiff.white_is_zero, None, background)
+    else:
+        flatten = opaque.any_mode(background)
+    if image.mode in ("P", "PA"):
+        levels = tiff.colour_map  # 16 bits by the standard; some write 8
+        scale = 255 if max(levels, default=0) > 255 else 0xFFFF
+        image.palette = ImagePalette.raw("RGB;L", bytes((level * scale + 0x7FFF) // 0xFFFF for level in levels))
+    for each in images:
+        each.load()
+    return Decoded(tuple(images), flatten, tiff.orientation, _notes(tiff.animated))
+
+
+def _decode_webp(data: bytes, background: int) -> Decoded:
+    width, height = _webp_size(data)
+    memory.check(width, height, _WEBP + 4, 3 * len(data))
+    return _first_frame(_open("WEBP", data), background)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas, before memory is set aside for it (RFC 9649, 2.5 to 2.7)."""
+    kind = data[12:16]
+    if len(data) < 30:
+        raise ImageError("truncated", f"the WebP ends after {len(data):,} bytes, within its header")
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+
+
+def _decode_avif(_: str, data: bytes, background: int) -> Decoded:
+    try:
+        image = _open("AVIF", data)
+    except Exception:  # noqa: BLE001  of its metadata, it may be: Pillow 13 reads them when it opens the file
+        return _avif_without_exif(data, background)
+    memory.check(image.width, image.height, _AVIF + 4, 2 * len(data))
+    return _first_frame(image, background)
+
+
+def _avif_without_exif(data: bytes, background: int) -> Decoded:
+    """For files whose EXIF block Pillow cannot read."""
+    from PIL import _avif  # not in every build of Pillow
+
+    decoder = _avif.AvifDecoder(data, "auto", 1)
+    (width, height), frames, mode, _, _, turned, _ = decoder.get_info()
+    memory.check(width, height, _AVIF + 4, 2 * len(data))
+    image = Image.frombytes(mode, (width, height), decoder.get_frame(0)[0])
+    return Decoded((image,), opaque.any_mode(background), turned, _notes(frames > 1))
+
+
+def _decode_ppm(name: str, data: bytes, background: int) -> Decoded:
+    image = _open(name, data)
+    coder, _, offset, args = image.tile[0]
+    many = 8 if coder == "ppm_plain" else 2  # Pillow counts out plain ones one by one
+    memory.check(image.width, image.height, memory.pixel_bytes(image.mode) * many, len(data))
+    if image.mode not in ("L", "I", "RGB") or coder == "ppm_plain":
+        image.load()
+        flatten = opaque.floats(False) if image.mode == "F" else opaque.any_mode(background)
+        if image.mode == "I":
+            flatten = opaque.deep_grey(0xFFFF, False, None, background)
+        return Decoded((image,), flatten)
+    return Decoded((_ppm_samples(image, data, offset, args),), opaque.any_mode(background))
+
+
+def _ppm_samples(image: ImageFile.ImageFile, data: bytes, offset: int, args: Any) -> Image.Image:
+    """Samples 0 to the stated maximum as 8 bits. Pillow's own way goes byte by byte, and rounds twice."""
+    most = args[1] if isinstance(args, tuple) else {"I;16B": 0xFFFF}.get(args, 255)
+    kind = np.dtype(">u2" if most > 255 else "u1")
+    shape = (image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width)
+    if len(data) - offset < int(np.prod(shape)) * kind.itemsize:
+        raise ImageError("truncated", f"the picture ends after {len(data):,} bytes, before its last pixel")
+    samples: npt.NDArray[Any] = np.frombuffer(data, kind, int(np.prod(shape)), offset).reshape(shape)
+    levels = np.empty(shape, np.uint8)
+    for row, line in zip(levels, samples, strict=True):
+        row[...] = line if most == 255 else opaque.to_bytes(np.minimum(line, most), most)
+    return Image.fromarray(levels)
+
+
+def _decode_simple(name: str, data: bytes, background: int) -> Decoded:
+    image = _open(name, data)
+    memory.check(image.width, image.height, 2 * memory.pixel_bytes(image.mode) + 1, len(data))
+    return _first_frame(image, background)
+
+
+def _first_frame(image: ImageFile.ImageFile, background: int) -> Decoded:
+    animated = bool(getattr(image, "is_animated", False))
+    image.seek(0)
+    image.load()
+    block, packet = image.info.get("exif", b""), image.info.get("xmp", b"")
+    stated = isinstance(block, bytes) and orientation.of_exif(block)
+    stated = stated or (isinstance(packet, bytes) and orientation.of_xmp(packet)) or orientation.UPRIGHT
+    return Decoded((image,), opaque.any_mode(background), stated, _notes(animated))
+
+
+def _read_as(image: ImageFile.ImageFile, raw: str) -> None:
+    """Has the decoder take the samples of a picture another way."""
+    args = image.tile[0].args
+    image.tile = [tile._replace(args=(raw, *args[1:]) if isinstance(args, tuple) else raw) for tile in image.tile]
+    image._mode = "RGBA" if raw == "RGBA" else image.mode
+
+
+def _notes(animated: bool) -> tuple[str, ...]:
+    return ("animated",) if animated else ()

@@ -7,17 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.images.pixels import PixelRule
-from vae_serve.jobs.decode_pool import Decoders
-from vae_serve.jobs.decoding import Chunk, decoded_here, sliced
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT, DecodePool
+from vae_serve.jobs.decoding import DecodedBatch, sliced
 from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import RowRanges
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 
-IN_PROCESS = 2  # batches; up to as many are decoded here, without other processes
-
 DecodedRows = tuple[
-    Chunk, npt.NDArray[Any]
+    DecodedBatch, npt.NDArray[Any]
 ]  # with its pixels (n, H, W, C), which are overwritten when the next one is taken
 
 
@@ -32,23 +30,27 @@ class DecodeLanes:
         rows_per_batch: int,
         *,
         workers: int,
+        picture_timeout: float = PICTURE_TIMEOUT,
         private: tuple[int, ...] = (),
     ) -> None:
         """Begins to decode. Processes that are forked off close the `private` files."""
         self._ranges = ranges = RowRanges(missing, rows_per_batch)
-        self._pool: Decoders | None = None
+        self._pool: DecodePool | None = None
         self.lanes: Sequence[Iterator[DecodedRows]]
         if isinstance(source, Arrays):
             lanes = min(workers, ranges.count)
             self.lanes = [sliced(source, rule, ranges, rows_per_batch) for _ in range(lanes)]
-        elif ranges.count > IN_PROCESS:
-            workers = min(workers, ranges.count)
-            self._pool = pool = Decoders(
-                source, rule, ranges, workers=workers, capacity=rows_per_batch, private=private
-            )
-            self.lanes = [pool.follow(worker) for worker in range(pool.count)]
         else:
-            self.lanes = [decoded_here(source, rule, ranges, rows_per_batch)]
+            self._pool = pool = DecodePool(
+                source,
+                rule,
+                ranges,
+                workers=min(workers, ranges.count),
+                capacity=rows_per_batch,
+                picture_timeout=picture_timeout,
+                private=private,
+            )
+            self.lanes = [pool.follow(worker) for worker in range(pool.workers)]
 
     def stop(self, finished: bool) -> None:
         """Waits for the processes where all has been taken; else ends them at once."""

@@ -1,11 +1,11 @@
-"""Pictures to the model's pixels, a run of neighbouring rows at a time: a chunk."""
+"""Rows of a source to the model's pixels, a run of neighbouring rows at a time: a decoded batch."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 
 @dataclass
-class Chunk:
+class DecodedBatch:
     """What became of some neighbouring rows."""
 
     rows: range
@@ -40,79 +40,102 @@ class Chunk:
     decode_seconds: float = 0.0
 
 
+class Progress(Protocol):
+    """Two numbers that others see while rows are decoded: which row is at hand, and 1 + the row that may take long."""
+
+    def __setitem__(self, at: int, value: int) -> None: ...
+
+
+ROW, BUSY = 0, 1  # of `Progress`
+
+
 def decode_rows(
     source: Pictures,
     decode: Decoder,
     rows: range,
     slot: Bytes,
-    at: npt.NDArray[np.int64] | None = None,
-    deadly: Mapping[int, Failure] = MappingProxyType({}),
-) -> Chunk:
-    """Reads and decodes some rows into a slot (n or more, H, W, C). What fails is told; nothing is raised for it.
+    progress: Progress,
+    known: Mapping[int, Failure] = MappingProxyType({}),
+) -> DecodedBatch:
+    """Reads and decodes some rows into a slot (n or more, H, W, C). What fails becomes a failure; nothing is raised.
 
-    `at` (1,) is set to the row at hand, so that a crash of the decoder itself can be laid to a file. What is known to
-    be `deadly` is not touched.
+    `progress` tells what a crash, or a decoder that does not come to an end, is to be laid to. Rows that are `known`
+    to fail are not touched.
     """
-    row = np.empty(1, np.int64) if at is None else at
     rule = decode.rule
-    chunk = Chunk(rows, np.full((len(rows), 2), (rule.width, rule.height), np.int32), np.empty(len(rows), np.int64))
+    batch = DecodedBatch(
+        rows, np.full((len(rows), 2), (rule.width, rule.height), np.int32), np.empty(len(rows), np.int64)
+    )
     plain = slot[..., 0] if rule.channels == 1 else slot
     lengths: list[int] = []
     read_seconds = decode_seconds = 0.0
     as_it_is, clock = decode.as_it_is, time.perf_counter
     begun = clock()
-    for place, found in enumerate(source.read(rows)):
+    for place, contents in enumerate(_read(source, rows)):
         have = clock()
         read_seconds += have - begun
-        row[0] = rows.start + place
-        if deadly and rows[place] in deadly:
+        progress[ROW] = rows.start + place
+        if known and rows[place] in known:
             lengths.append(_length(source, rows[place]))
-            chunk.failures[rows[place]] = deadly[rows[place]]
-        elif isinstance(found, bytes):
-            lengths.append(len(found))
-            pixels = as_it_is(found)
+            batch.failures[rows[place]] = known[rows[place]]
+        elif isinstance(contents, bytes):
+            lengths.append(len(contents))
+            pixels = as_it_is(contents)
             if pixels is not None:
                 plain[place] = pixels
             else:
-                _decode_any(decode, found, place, slot, chunk)
+                progress[BUSY] = rows.start + place + 1
+                _decode_any(decode, contents, place, slot, batch)
+                progress[BUSY] = 0
         else:
             lengths.append(_length(source, rows[place]))
-            chunk.failures[rows[place]] = Failure(found.kind, str(found))
+            batch.failures[rows[place]] = Failure(contents.kind, str(contents))
         begun = clock()
         decode_seconds += begun - have
-    chunk.lengths[:] = lengths
-    chunk.read_seconds, chunk.decode_seconds = read_seconds, decode_seconds
-    return chunk
+    batch.lengths[:] = lengths
+    batch.read_seconds, batch.decode_seconds = read_seconds, decode_seconds
+    return batch
 
 
-def decoded_here(
-    source: Pictures, rule: PixelRule, tasks: Iterator[range], capacity: int
-) -> Iterator[tuple[Chunk, Bytes]]:
-    """For a job so small that other processes would not be worth their start."""
-    slot = np.zeros((capacity, *rule.shape), np.uint8)
-    decode = Decoder(rule)
-    for rows in tasks:
-        yield decode_rows(source, decode, rows, slot), slot[: len(rows)]
+def _read(source: Pictures, rows: range) -> Iterator[bytes | ImageError]:
+    """What the source reads, a fault in reading one row included: the rows after it are read all the same."""
+    done = 0
+    while done < len(rows):
+        first = done
+        try:
+            for contents in source.read(rows[done:]):
+                yield contents
+                done += 1
+            if done == first:
+                raise EOFError("the source ends before this row")
+        except MemoryError:
+            yield ImageError("too_large", "reading it takes more memory than a decoding process may have")
+            done += 1
+        except Exception as error:  # noqa: BLE001  libraries over damaged archives raise anything
+            yield ImageError("unreadable", f"it cannot be read: {type(error).__name__}: {error}")
+            done += 1
 
 
-def sliced(source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int) -> Iterator[tuple[Chunk, Array]]:
+def sliced(
+    source: Arrays, rule: PixelRule, tasks: Iterator[range], capacity: int
+) -> Iterator[tuple[DecodedBatch, Array]]:
     """Pictures that are numbers already; they are overwritten after the loop's body."""
     height, width, _ = rule.shape
     room = source.room(capacity)
     for rows in tasks:
         begun = time.perf_counter()
-        chunk = Chunk(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
+        batch = DecodedBatch(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
         pixels = source.take(rows, room)
         if pixels.dtype != np.uint8:
-            pixels = _checked(pixels.astype(np.float32), chunk)
+            pixels = _checked(pixels.astype(np.float32), batch)
         if rule.invert != "no":
             pixels, inverted = invert(pixels, rule.invert)
-            chunk.notes["inverted"] += inverted
-        chunk.read_seconds = time.perf_counter() - begun
-        yield chunk, pixels
+            batch.notes["inverted"] += inverted
+        batch.read_seconds = time.perf_counter() - begun
+        yield batch, pixels
 
 
-def _checked(floats: Floats, chunk: Chunk) -> Floats:
+def _checked(floats: Floats, batch: DecodedBatch) -> Floats:
     """Floats that are no picture become a failure and zeros."""
     flat = floats.reshape(len(floats), -1)
     fitting = np.logical_and(flat.min(axis=1) >= 0, flat.max(axis=1) <= 1)  # false for NaN, too
@@ -121,20 +144,28 @@ def _checked(floats: Floats, chunk: Chunk) -> Floats:
             why = Failure("range", f"its floats reach from {flat[at].min():g} to {flat[at].max():g}, not from 0 to 1")
         else:
             why = Failure("not_finite", "it holds NaN or infinity")
-        chunk.failures[chunk.rows[at]] = why
+        batch.failures[batch.rows[at]] = why
     flat[~fitting] = 0
     return floats
 
 
-def _decode_any(decode: Decoder, data: bytes, place: int, slot: Bytes, chunk: Chunk) -> None:
+def _decode_any(decode: Decoder, data: bytes, place: int, slot: Bytes, batch: DecodedBatch) -> None:
     try:
         picture = decode(data)
     except ImageError as error:
-        chunk.failures[chunk.rows[place]] = Failure(error.kind, str(error))
+        batch.failures[batch.rows[place]] = Failure(error.kind, str(error))
+        return
+    except MemoryError:
+        why = "decoding it takes more memory than a decoding process may have"
+        batch.failures[batch.rows[place]] = Failure("too_large", why)
+        return
+    except Exception as error:  # noqa: BLE001  one picture must not end the job
+        why = f"it cannot be decoded: {type(error).__name__}: {error}"
+        batch.failures[batch.rows[place]] = Failure("damaged", why)
         return
     slot[place] = picture.pixels
-    chunk.sizes[place] = picture.size
-    chunk.notes.update(picture.notes)
+    batch.sizes[place] = picture.size
+    batch.notes.update(picture.notes)
 
 
 def _length(source: Pictures, row: int) -> int:

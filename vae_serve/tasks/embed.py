@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
 from vae_serve.jobs.engines import inline
 from vae_serve.jobs.folder import STATS, Job, as_json, open_job
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
@@ -42,6 +43,8 @@ class EmbedOptions:
     """This machine's I of N, counted from 1."""
     max_errors: int | None = None
     """Stop when more pictures fail."""
+    picture_timeout: float = PICTURE_TIMEOUT
+    """Seconds that one picture may take to decode."""
     overwrite: bool = False
     rows_per_shard: int = ROWS_PER_SHARD
 
@@ -102,7 +105,9 @@ def _spec(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
         rows_per_shard=options.rows_per_shard,
         share=options.share,
     )
-    return EmbedSpec(source, bundle, rule, result, plan, options.seed, options.workers, options.batch)
+    return EmbedSpec(
+        source, bundle, rule, result, plan, options.seed, options.workers, options.batch, options.picture_timeout
+    )
 
 
 def _stop_at(failed: int, options: EmbedOptions) -> None:

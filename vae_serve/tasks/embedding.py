@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_serve.images.pixels import Bytes, PixelRule, to_bytes
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes, rows_within
-from vae_serve.jobs.decoding import Chunk
+from vae_serve.jobs.decoding import DecodedBatch
 from vae_serve.jobs.plan import Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model import samplers
@@ -60,13 +60,23 @@ class EmbedSpec:
     """Decoding processes, and threads that run the encoder."""
     batch: int
     """Rows a call of the encoder."""
+    picture_timeout: float
+    """Seconds that one picture may take to decode."""
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "EmbedWork":
         """Begins to decode; opens the encoder meanwhile."""
         begun_ns = time.time_ns()
         wanted = max(ARRAY_ROWS if isinstance(self.source, Arrays) else BATCH_ROWS, self.batch)
         rows = max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
-        decoding = DecodeLanes(self.source, self.rule, missing, rows, workers=self.workers, private=private)
+        decoding = DecodeLanes(
+            self.source,
+            self.rule,
+            missing,
+            rows,
+            workers=self.workers,
+            picture_timeout=self.picture_timeout,
+            private=private,
+        )
         return EmbedWork(self, decoding, begun_ns)
 
 
@@ -74,7 +84,7 @@ class EmbedSpec:
 class EncodedRows:
     """What became of some neighbouring rows."""
 
-    chunk: Chunk
+    decoded: DecodedBatch
     outputs: dict[str, Floats]
     """Each (n, d)."""
     pixels: Bytes | None
@@ -84,12 +94,12 @@ class EncodedRows:
     @property
     def rows(self) -> range:
         """Rows of the job."""
-        return self.chunk.rows
+        return self.decoded.rows
 
     @property
     def failed(self) -> int:
         """How many of them have no vectors."""
-        return len(self.chunk.failures)
+        return len(self.decoded.failures)
 
 
 @dataclass
@@ -114,14 +124,14 @@ class EmbedWork:
 
     def process(self, batch: DecodedRows) -> EncodedRows:
         """One batch through the encoder."""
-        chunk, pixels = batch
+        decoded, pixels = batch
         begun = time.perf_counter()
         outputs = encode(self._encoder, pixels, self.spec.batch)
         seconds = time.perf_counter() - begun
         kept = None
         if self.spec.result.has_sprite:
             kept = pixels.copy() if pixels.dtype == np.uint8 else to_bytes(pixels)
-        return EncodedRows(chunk, outputs, kept, seconds)
+        return EncodedRows(decoded, outputs, kept, seconds)
 
     def assemble(self, shard: Shard, pieces: list[EncodedRows]) -> ShardResult:
         """A shard's columns as a Parquet file."""
@@ -134,13 +144,13 @@ class EmbedWork:
         if "z" in spec.result.outputs:
             noise = samplers.draws(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
             outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
-        failures = {row: why for piece in pieces for row, why in piece.chunk.failures.items()}
+        failures = {row: why for piece in pieces for row, why in piece.decoded.failures.items()}
         pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
         columns = tables.columns(
             tables.ShardRows(
                 names=spec.source.names.text(rows),
                 labels=spec.source.labels(rows),
-                sizes=np.concatenate([piece.chunk.sizes for piece in pieces]),
+                sizes=np.concatenate([piece.decoded.sizes for piece in pieces]),
                 errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in failures.items()},
                 vectors={name: outputs[name] for name in spec.result.outputs},
                 pixels=np.concatenate(pixels) if pixels else None,
@@ -150,12 +160,12 @@ class EmbedWork:
             "rows": len(rows),
             "failed": len(failures),
             "errors": dict(sorted(Counter(why.kind for why in failures.values()).items())),
-            "notes": dict(sorted(sum((piece.chunk.notes for piece in pieces), Counter()).items())),
+            "notes": dict(sorted(sum((piece.decoded.notes for piece in pieces), Counter()).items())),
             "begun_ns": self.begun_ns,
-            "lengths_sha256": lengths_sha256(np.concatenate([piece.chunk.lengths for piece in pieces])),
+            "lengths_sha256": lengths_sha256(np.concatenate([piece.decoded.lengths for piece in pieces])),
             "seconds": {
-                "read": sum(piece.chunk.read_seconds for piece in pieces),
-                "decode": sum(piece.chunk.decode_seconds for piece in pieces),
+                "read": sum(piece.decoded.read_seconds for piece in pieces),
+                "decode": sum(piece.decoded.decode_seconds for piece in pieces),
                 "infer": sum(piece.infer_seconds for piece in pieces),
                 "write": time.perf_counter() - begun,
             },

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
 from vae_serve.jobs.engines import inline
 from vae_serve.jobs.plan import STATE, Json, Plan
 from vae_serve.model.bundle import Bundle
@@ -37,6 +38,8 @@ class ReconstructOptions:
     out: Path
     workers: int
     """Decoding processes, and threads that run the networks."""
+    picture_timeout: float = PICTURE_TIMEOUT
+    """Seconds that one picture may take to decode."""
     overwrite: bool = False
 
 
@@ -83,7 +86,7 @@ def reconstruct(
         results=(f"{FOLDER}/{earlier.ERRORS}",),
         rows_per_shard=rows_per_shard(rule),
     )
-    spec = ReconstructSpec(source, bundle, rule, plan, options.workers)
+    spec = ReconstructSpec(source, bundle, rule, plan, options.workers, options.picture_timeout)
     out = options.out
     staged = StagedJob(out, "a result of reconstruct", earlier.is_reconstruction, plan, RECORD, options.overwrite)
     with staged.open() as job:

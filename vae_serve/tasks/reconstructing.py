@@ -14,7 +14,7 @@ from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
-from vae_serve.jobs.decoding import Chunk
+from vae_serve.jobs.decoding import DecodedBatch
 from vae_serve.jobs.folder import Fields
 from vae_serve.jobs.plan import STATE, Plan, Shard
 from vae_serve.jobs.task import ShardResult
@@ -75,12 +75,20 @@ class ReconstructSpec:
     plan: Plan
     workers: int
     """Decoding processes, and threads that run the networks."""
+    picture_timeout: float
+    """Seconds that one picture may take to decode."""
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "ReconstructWork":
         """Begins to decode, a sheet's pictures at a time; opens the networks meanwhile."""
         begun_ns = time.time_ns()
         decoding = DecodeLanes(
-            self.source, self.rule, missing, per_sheet(self.rule), workers=self.workers, private=private
+            self.source,
+            self.rule,
+            missing,
+            per_sheet(self.rule),
+            workers=self.workers,
+            picture_timeout=self.picture_timeout,
+            private=private,
         )
         return ReconstructWork(self, decoding, begun_ns)
 
@@ -89,7 +97,7 @@ class ReconstructSpec:
 class Sheet:
     """The pictures of one sheet."""
 
-    chunk: Chunk
+    decoded: DecodedBatch
     image: bytes
     """A PNG file: pairs, the original left and its reconstruction right."""
     fine: npt.NDArray[np.bool_]
@@ -102,12 +110,12 @@ class Sheet:
     @property
     def rows(self) -> range:
         """Rows of the job."""
-        return self.chunk.rows
+        return self.decoded.rows
 
     @property
     def failed(self) -> int:
         """How many could not be read."""
-        return len(self.chunk.failures)
+        return len(self.decoded.failures)
 
 
 @dataclass
@@ -133,15 +141,15 @@ class ReconstructWork:
 
     def process(self, batch: DecodedRows) -> Sheet:
         """One sheet."""
-        chunk, pixels = batch
-        (decoded,) = in_batches(self._decoder, encode(self._encoder, pixels, BATCH)["z_mean"], BATCH)
+        decoded, pixels = batch
+        (generated,) = in_batches(self._decoder, encode(self._encoder, pixels, BATCH)["z_mean"], BATCH)
         original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
-        image = to_model(decoded) if decoded.dtype == np.uint8 else decoded
+        image = to_model(generated) if generated.dtype == np.uint8 else generated
         fine = np.ones(len(pixels), bool)
-        fine[[row - chunk.rows.start for row in chunk.failures]] = False
+        fine[[row - decoded.rows.start for row in decoded.failures]] = False
         mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
         sheet = _sheet(to_bytes(original), to_bytes(image), fine, per_row(self.spec.rule))
-        return Sheet(chunk, png.encode(sheet), fine, mse, bernoulli_nats(original, image))
+        return Sheet(decoded, png.encode(sheet), fine, mse, bernoulli_nats(original, image))
 
     def assemble(self, shard: Shard, pieces: list[Sheet]) -> ShardResult:
         """A shard's sheets, and its rows as a Parquet file with a row group for each sheet."""
@@ -155,7 +163,7 @@ class ReconstructWork:
             "rows": len(shard),
             "failed": sum(sheet.failed for sheet in pieces),
             "begun_ns": self.begun_ns,
-            "lengths_sha256": lengths_sha256(np.concatenate([sheet.chunk.lengths for sheet in pieces])),
+            "lengths_sha256": lengths_sha256(np.concatenate([sheet.decoded.lengths for sheet in pieces])),
             "mse": [float(sheet.mse[sheet.fine].sum()) for sheet in pieces],
             "reconstruction": [float(sheet.reconstruction[sheet.fine].sum()) for sheet in pieces],
             "worst": _worst(self.spec.source, pieces),
@@ -168,13 +176,13 @@ class ReconstructWork:
 
 
 def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
-    chunk = sheet.chunk
+    decoded = sheet.decoded
     columns = tables.columns(
         tables.ShardRows(
-            names=source.names.text(chunk.rows),
-            labels=source.labels(chunk.rows),
-            sizes=chunk.sizes,
-            errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in chunk.failures.items()},
+            names=source.names.text(decoded.rows),
+            labels=source.labels(decoded.rows),
+            sizes=decoded.sizes,
+            errors={row - decoded.rows.start: f"{why.kind}: {why.message}" for row, why in decoded.failures.items()},
             vectors={},
             pixels=None,
         )

@@ -1,0 +1,132 @@
+"""A decoded picture to the model's size: turned, made opaque, resized, padded or cropped, inverted.
+
+A large picture is taken in strips, so that no second copy of it is made. The pixels are those of the whole picture
+resized at once: Pillow resizes rows first and columns after, and a row by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from vae_serve.images import memory
+from vae_serve.images.pixels import Picture, PixelRule, invert
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+FloatBox = tuple[float, float, float, float]
+
+STRIP = 1 << 20  # pixels; larger pictures come in several strips
+
+_T = Image.Transpose
+_TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270}
+_TURNS |= {7: _T.TRANSVERSE, 8: _T.ROTATE_90}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as its file has it, and how any part of it becomes opaque."""
+
+    images: tuple[Image.Image, ...]  # of one size: the picture; or the high and the low bytes of its samples
+    opaque: Callable[..., Image.Image]  # from the same part of each of the images, and a mode: that mode, L or RGB
+    orientation: int = 1  # as in EXIF
+    notes: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the pixels."""
+        return sum(image.width * image.height * memory.pixel_bytes(image.mode) for image in self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height after turning."""
+        width, height = self.images[0].size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    def part(self, box: Box, mode: str) -> Image.Image:
+        """An opaque part of the picture before it is turned."""
+        whole = (0, 0, *self.images[0].size)
+        return self.opaque(*(self.images if box == whole else [image.crop(box) for image in self.images]), mode)
+
+    def strips(self, mode: str) -> Iterator[Image.Image]:
+        """The turned picture from top to bottom, each strip as wide as it is."""
+        turn = _TURNS.get(self.orientation)
+        width, height = self.size
+        across = max(1, STRIP // width)
+        for top in range(0, height, across):
+            bottom = min(top + across, height)
+            first, last = (height - bottom, height - top) if self.orientation in (3, 4, 7, 8) else (top, bottom)
+            strip = self.part((first, 0, last, width) if self.orientation >= 5 else (0, first, width, last), mode)
+            yield strip.transpose(turn) if turn is not None else strip
+
+
+def fit(decoded: Decoded, rule: PixelRule) -> Picture:
+    """A picture as the model wants it.
+
+    Raises:
+        ImageError: with kind `too_large`, where resizing it would take too much memory.
+    """
+    mode = "L" if rule.channels == 1 else "RGB"
+    width, height = decoded.size
+    size = (rule.width, rule.height)
+    if (width, height) == size or rule.fit == "stretch":
+        sized = _resized(decoded, mode, size, (0, 0, width, height))
+    elif rule.fit == "crop":
+        sized = _resized(decoded, mode, size, _middle(width, height, size))
+    else:
+        sized = _padded(decoded, mode, size)
+    pixels, inverted = invert(np.asarray(sized).reshape(1, *rule.shape), rule.invert)
+    turned = ("turned",) if decoded.orientation > 1 else ()
+    return Picture(pixels[0], (width, height), (*decoded.notes, *turned, *(("inverted",) if inverted else ())))
+
+
+def _middle(width: int, height: int, size: tuple[int, int]) -> FloatBox:
+    """The largest part in the middle that has the shape of `size`."""
+    ratio = size[0] / size[1]
+    wide, high = float(width), float(height)
+    if width / height > ratio:
+        wide = ratio * height
+    elif width / height < ratio:
+        high = width / ratio
+    left, top = (width - wide) * 0.5, (height - high) * 0.5
+    return left, top, left + wide, top + high
+
+
+def _resized(decoded: Decoded, mode: str, size: tuple[int, int], box: FloatBox) -> Image.Image:
+    """The part of a picture within `box`, resized to `size`."""
+    width, height = decoded.size
+    strips = decoded.strips(mode)
+    left, top, right, bottom = box
+    if width * height <= STRIP:
+        return next(strips).resize(size, Image.Resampling.BILINEAR, box)
+    memory.check(size[0], height, memory.pixel_bytes(mode), decoded.held)
+    narrow = Image.new(mode, (size[0], height))
+    at = 0
+    for strip in strips:
+        narrow.paste(
+            strip.resize((size[0], strip.height), Image.Resampling.BILINEAR, (left, 0, right, strip.height)), (0, at)
+        )
+        at += strip.height
+    return narrow.resize(size, Image.Resampling.BILINEAR, (0, top, size[0], bottom))
+
+
+def _padded(decoded: Decoded, mode: str, size: tuple[int, int]) -> Image.Image:
+    """All of a picture in the middle of a sheet in the median colour of its border. No side becomes less than 1."""
+    width, height = decoded.size
+    inner = size
+    if width / height > size[0] / size[1]:
+        inner = (size[0], max(1, round(height / width * size[0])))
+    elif width / height < size[0] / size[1]:
+        inner = (max(1, round(width / height * size[1])), size[1])
+    sheet = Image.new(mode, size, _ground(decoded, mode))
+    picture = _resized(decoded, mode, inner, (0, 0, width, height))
+    sheet.paste(picture, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return sheet
+
+
+def _ground(decoded: Decoded, mode: str) -> tuple[int, ...]:
+    width, height = decoded.images[0].size
+    sides = ((0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height))
+    channels = 1 if mode == "L" else 3
+    pixels = [np.asarray(decoded.part(side, mode)).reshape(-1, channels) for side in sides]
+    return tuple(int(level) for level in np.median(np.concatenate(pixels), axis=0))
