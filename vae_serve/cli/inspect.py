@@ -28,9 +28,9 @@ def inspect(
     if as_json:
         console.emit({"path": path, **facts})
         return
-    print(path)
+    console.show(path)
     for name, value in _flat(facts):
-        print(f"  {name:<34} {value}")
+        console.show(f"  {name:<34} {value}")
 
 
 def _of_bundle(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vae_serve import start
 from vae_serve.cli import console
 from vae_serve.model import bundle as bundles
 
@@ -27,6 +28,7 @@ def reconstruct(
 
     Exit code 3: done, but some pictures could not be read; their rows say why, and their places are grey.
     """
+    start.prepare()
     from vae_serve.images.pixels import PixelRule
     from vae_serve.sources.opening import open_source
     from vae_serve.tasks.reconstruct import reconstruct as run
