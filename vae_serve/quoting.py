@@ -7,13 +7,13 @@ broken out of. Each function returns text that shows, or reads back as, what it 
 import json as json_
 import math
 import re
-import shlex
 from typing import Any
 
 # What acts on a reader instead of being read: C0 and C1 controls (ESC begins a terminal's commands), DEL, line and
 # paragraph separators, the marks that turn the direction of text (Unicode TR 36, 3.2; CVE-2021-42574), the byte order
 # mark, and halves of surrogate pairs, which cannot be encoded.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Patterns are kept as text: `re` compiles each when it is first used, which `--help` need not wait for.
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -22,7 +22,7 @@ def terminal(text: object) -> str:
 
     A byte of a file name that is not UTF-8 is shown as `\\xe9`.
     """
-    return _UNSAFE.sub(_escape, str(text))
+    return re.sub(_UNSAFE, _escape, str(text))
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -39,7 +39,7 @@ def json(value: Any, indent: int | None = None) -> str:
     """
     text = json_.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
     keep = "\n" if indent is not None else ""  # `json.dumps` escapes those inside strings; these are its own
-    return re.sub(f"{_UNSAFE.pattern}|[<>&]", lambda m: m[0] if m[0] == keep else f"\\u{ord(m[0]):04x}", text)
+    return re.sub(f"{_UNSAFE}|[<>&]", lambda m: m[0] if m[0] == keep else f"\\u{ord(m[0]):04x}", text)
 
 
 def _finite(value: Any) -> Any:
@@ -71,7 +71,7 @@ def yaml(value: Any) -> str:
         case bool() | int() | None:
             return json_.dumps(value)
     text = json_.dumps(re.sub("[\ud800-\udfff]", "\ufffd", str(value)), ensure_ascii=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_UNSAFE, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def pbtxt(text: str) -> str:
@@ -85,10 +85,12 @@ def _pbtxt_byte(byte: int) -> str:
 
 def shell(text: str) -> str:
     """One word for a shell, on one line; with control characters in it, in `$'...'` (POSIX.1-2024)."""
-    if not _UNSAFE.search(text):
+    import shlex
+
+    if not re.search(_UNSAFE, text):
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + _UNSAFE.sub(lambda match: "".join(map(_shell_byte, _utf8(match[0]))), escaped) + "'"
+    return "$'" + re.sub(_UNSAFE, lambda match: "".join(map(_shell_byte, _utf8(match[0]))), escaped) + "'"
 
 
 def _utf8(text: str) -> bytes:
@@ -99,14 +101,12 @@ def _shell_byte(byte: int) -> str:
     return f"\\{byte:03o}"
 
 
-_MARKUP = re.compile(
-    r"[\\`*\[\]<>|#~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=[A-Za-z0-9#])|(?<=\A)[-+=](?=[-+=\s]|\Z)"
-)
+_MARKUP = r"[\\`*\[\]<>|#~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=[A-Za-z0-9#])"
 
 
 def markdown(text: object) -> str:
     """Plain text within a paragraph or a table's cell of GitHub's Markdown: no markup, no HTML, no new line."""
-    return _MARKUP.sub(r"\\\g<0>", _prose(text))
+    return re.sub(_MARKUP, r"\\\g<0>", _prose(text))
 
 
 def markdown_code(text: object) -> str:
