@@ -5,6 +5,7 @@ import shlex
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -25,7 +26,7 @@ def shown_commands(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_that_a_page_shows_has_options_that_exist(page: Path):
-    group = typer.main.get_command(app())
+    group: Any = typer.main.get_command(app())  # Typer keeps its copy of Click's types to itself
     for line in shown_commands(page):
         words = shlex.split(line, comments=True)[1:]
         words = words[: next((i for i, word in enumerate(words) if word in {"|", ">", "&&"}), len(words))]

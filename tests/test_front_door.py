@@ -27,7 +27,7 @@ def test_train_export_generate_use_one_anothers_results(vae_serve, tmp_path: Pat
 
     sheet = Image.open(tmp_path / "grid.png")
     assert (sheet.size, sheet.mode) == ((420, 420), "L")
-    assert sheet.getextrema()[1] > 200  # there is ink: digits, not an empty canvas
+    assert any(sheet.histogram()[201:])  # there is ink: digits, not an empty canvas
 
 
 def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path):

@@ -111,7 +111,7 @@ def build_cpp(example: Path, program: Path) -> None:
     wheel = Path(str(importlib.metadata.distribution("openvino").locate_file("openvino")))
     [library] = (wheel / "libs").glob("libopenvino.so*")
     include, path = f"-I{wheel / 'include'}", f"-Wl,-rpath,{wheel / 'libs'}"
-    words = ["g++", "-std=c++17", "-O2", include, example, library, path, "-o", program]
+    words: list[str | Path] = ["g++", "-std=c++17", "-O2", include, example, library, path, "-o", program]
     subprocess.run(words, check=True)
 
 
