@@ -182,7 +182,7 @@ def test_a_folder_that_exists_is_replaced_only_when_asked_and_only_if_deploy_mad
     refused = vae_serve(*command, "mine", cwd=tmp_path)
     assert (refused.returncode, "mine exists" in refused.stderr) == (1, True)
     refused = vae_serve(*command, "mine", "--overwrite", cwd=tmp_path)
-    assert (refused.returncode, "mine exists and was not made by vae-serve deploy" in refused.stderr) == (1, True)
+    assert (refused.returncode, "vae-serve deploy" in refused.stderr) == (1, True)
     assert sorted(entry.name for entry in (tmp_path / "mine").iterdir()) == ["README.md", "letter.txt"]
 
     assert vae_serve(*command, "new", cwd=tmp_path).returncode == 0
@@ -199,7 +199,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(vae_serve, deployed, 
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     for link in ("there", "nowhere"):
         done = vae_serve("deploy", "triton", MNIST, "--out", link, "--overwrite", cwd=tmp_path)
-        assert (done.returncode, "exists" in done.stderr) == (1, True)
+        assert (done.returncode, link in done.stderr) == (1, True)
     assert sorted(entry.name for entry in earlier.iterdir()) == ["README.md", "models"]
     assert not (tmp_path / "gone").exists()
 
@@ -213,10 +213,9 @@ def test_what_appears_at_out_while_the_bundle_is_deployed_is_kept(tmp_path, monk
         (out / "letter.txt").write_text("dear")
 
     monkeypatch.setitem(deploy.TARGETS, "triton", write)
-    with pytest.raises(OutputError, match="out exists"):
+    with pytest.raises(OutputError, match="out"):
         deploy.deploy(MNIST, "triton", out)
-    assert (out / "letter.txt").read_text() == "dear"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert [(file.name, file.read_text()) for file in out.iterdir()] == [("letter.txt", "dear")]
 
 
 def test_no_page_of_the_project_would_be_taken_for_a_deployed_folder():
