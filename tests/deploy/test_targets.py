@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -14,8 +15,9 @@ import pytest
 from google.protobuf import text_format
 
 from vae_serve import deploy, quoting
+from vae_serve.cli import deploy as cli
 from vae_serve.deploy import readme
-from vae_serve.errors import OutputError
+from vae_serve.errors import OutputError, UsageError
 from vae_serve.images import pixels
 from vae_serve.model.bundle import Bundle
 
@@ -227,6 +229,12 @@ def test_an_unknown_target_is_wrong_usage_and_the_sentence_lists_the_known_ones(
     done = vae_serve("deploy", "kubernetes", MNIST, "--out", "there", cwd=tmp_path)
     assert done.returncode == 2
     assert all(target in done.stderr for target in TARGETS)
+
+
+def test_the_api_names_the_targets_too(tmp_path):
+    assert get_args(cli.Target) == get_args(deploy.Target) == TARGETS
+    with pytest.raises(UsageError, match="triton, tf-serving, huggingface, web"):
+        deploy.deploy(MNIST, "kubernetes", tmp_path / "there")
 
 
 def test_options_of_export_are_wrong_usage(vae_serve, tmp_path):

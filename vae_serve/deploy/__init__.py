@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from vae_serve.deploy import huggingface, readme, tf_serving, triton, web
-from vae_serve.errors import OutputError
+from vae_serve.errors import OutputError, UsageError
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.verify import verify
 
@@ -32,9 +32,12 @@ def deploy(source: Path, target: Target, out: Path, overwrite: bool = False) -> 
     """Writes the bundle in `source` for `target` into the new folder `out`.
 
     Raises:
+        UsageError: there is no such target.
         BundleError: the bundle is not sound, or lacks what the target needs.
         OutputError: `out` cannot be written; it exists without `overwrite`, or is no earlier result of this function.
     """
+    if target not in TARGETS:
+        raise UsageError(f"there is no target {target!r}; choose one of {', '.join(TARGETS)}")
     _refuse_existing(out, overwrite)
     bundle, _ = verify(source)
     out.parent.mkdir(parents=True, exist_ok=True)
