@@ -50,9 +50,9 @@ def _vae_serve(
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A variational autoencoder from training to use.
+    """Train a variational autoencoder, export it to ONNX, and run it over any number of pictures.
 
-    Exit codes: 0 all well, 1 could not do it, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
     """
 
 

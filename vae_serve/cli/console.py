@@ -14,8 +14,8 @@ import typer
 
 from vae_serve import quoting
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result to stdout at the end.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
 
 PLAIN_SECONDS = 10.0  # between two progress lines where there is no terminal
 

@@ -55,7 +55,7 @@ def embed(
 ) -> None:
     """Turn pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
 
-    The same command again goes on where an interrupted one stopped. Exit code 3: done, but some pictures failed.
+    An interrupted job resumes with the same command. Exit code 3: finished, but some pictures failed.
     """
     start.prepare()
     from vae_serve.sources import listing

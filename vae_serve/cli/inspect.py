@@ -22,7 +22,7 @@ def inspect(
     *,
     as_json: console.AsJson = False,
 ) -> None:
-    """What a person wants to know of a model: architecture, shapes, opset, parameters, size, figures, parity."""
+    """Show what a model is: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
     facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
     if as_json:

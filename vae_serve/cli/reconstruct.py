@@ -26,7 +26,7 @@ def reconstruct(
 ) -> None:
     """Put pictures beside what the model makes of them: sheets to look at, and a table with the error of each.
 
-    Exit code 3: done, but some pictures could not be read; their rows say why, and their places are grey.
+    Exit code 3: finished, but some pictures could not be read; their rows say why, and their places are grey.
     """
     start.prepare()
     from vae_serve.images.pixels import PixelRule
