@@ -8,6 +8,7 @@ needs TensorFlow.
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -42,13 +43,15 @@ def deploy(source: Path, target: Target, out: Path, overwrite: bool = False) -> 
     bundle, _ = verify(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    new = temporary / "new"
     try:
-        new = temporary / "new"
         new.mkdir()
         TARGETS[target](bundle, new)
         _publish(new, out, overwrite, aside=temporary / "old")
     finally:
-        shutil.rmtree(temporary)
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):  # an earlier result that could not be put back stays there
+            temporary.rmdir()
 
 
 def _publish(new: Path, out: Path, overwrite: bool, aside: Path) -> None:
@@ -62,6 +65,8 @@ def _publish(new: Path, out: Path, overwrite: bool, aside: Path) -> None:
         if aside.exists():
             aside.rename(out)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+    if aside.exists():
+        shutil.rmtree(aside)
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:
