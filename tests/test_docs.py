@@ -5,6 +5,7 @@ import shlex
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,7 +13,7 @@ import typer
 from vae_serve.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -25,7 +26,7 @@ def shown_commands(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_that_a_page_shows_has_options_that_exist(page: Path):
-    group = typer.main.get_command(app())
+    group: Any = typer.main.get_command(app())  # Typer keeps its copy of Click's types to itself
     for line in shown_commands(page):
         words = shlex.split(line, comments=True)[1:]
         words = words[: next((i for i, word in enumerate(words) if word in {"|", ">", "&&"}), len(words))]
@@ -41,6 +42,27 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path):
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_module_that_a_page_names_is_there(page: Path):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    named = set(re.findall(r"`([a-z][a-z_0-9/]*\.py)`", prose))
+    missing = {name for name in named if not (ROOT / name).exists() and not (ROOT / "vae_serve" / name).exists()}
+    assert missing == set()
+
+
+def test_the_example_of_a_command_in_contributing_is_one(capsys):
+    from typing import Annotated
+
+    from vae_serve.cli import console
+
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S)
+    [example] = [block for block in blocks if block.startswith("def count(")]
+    names: dict[str, Any] = {"Annotated": Annotated, "typer": typer, "console": console}
+    exec(example, names)
+    names["count"]("mnist")
+    assert capsys.readouterr().out == "10,000\n"
 
 
 def test_the_page_of_commands_is_the_help():

@@ -1,5 +1,6 @@
 """The three commands of the README, typed in that order with nothing else, use one another's results."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,24 +11,37 @@ from vae_serve.model import runtime
 from vae_serve.model.bundle import load
 
 
+def shown_in_the_readme(command: str) -> list[str]:
+    """The lines below `$ vae-serve COMMAND` in the README, every number as #."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    return without_numbers(readme.split(f"\n$ vae-serve {command}\n")[1].split("\n$ ")[0].split("\n```")[0])
+
+
+def without_numbers(text: str) -> list[str]:
+    return re.sub(r"\d+(\.\d+)?(e-\d+)?", "#", text).splitlines()
+
+
 @pytest.mark.slow
 def test_train_export_generate_use_one_anothers_results(vae_serve, tmp_path: Path):
     trained = vae_serve("train", "--epochs", 1, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    assert set(shown_in_the_readme("train")) <= set(without_numbers(trained.stderr))
     (run,) = (tmp_path / "runs").iterdir()
 
     exported = vae_serve("export", "--format", "onnx", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
+    assert set(shown_in_the_readme("export --format onnx")) <= set(without_numbers(exported.stderr))
     (bundle,) = (tmp_path / "exports").iterdir()
     assert bundle.name == run.name
 
-    generated = vae_serve("generate", "--grid", 15, "--out", "grid.png", cwd=tmp_path)
+    generated = vae_serve("generate", "--grid", 15, cwd=tmp_path)
     assert generated.returncode == 0, generated.stderr
+    assert without_numbers(generated.stderr) == shown_in_the_readme("generate --grid 15")
     assert str(Path("exports") / bundle.name) in generated.stderr  # says which model it took
 
-    sheet = Image.open(tmp_path / "grid.png")
+    sheet = Image.open(tmp_path / "plane-15x15.png")
     assert (sheet.size, sheet.mode) == ((420, 420), "L")
-    assert sheet.getextrema()[1] > 200  # there is ink: digits, not an empty canvas
+    assert any(sheet.histogram()[201:])  # there is ink: digits, not an empty canvas
 
 
 def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path):

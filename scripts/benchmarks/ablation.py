@@ -173,7 +173,7 @@ def main() -> None:
         return
     where = {(name, seed): asked.out / f"{name}-{asked.epochs}-{seed}" for seed in asked.seeds for name in asked.only}
 
-    free = SimpleQueue()
+    free: SimpleQueue[int] = SimpleQueue()
     for core in itertools.islice(itertools.cycle(os.sched_getaffinity(0)), asked.jobs):
         free.put(core)
 

@@ -87,7 +87,7 @@ def bulk(room: Path, count: int, rounds: int) -> None:
 
 def decode_only(decoder: runtime.Network, count: int, batch: int) -> None:
     """The decoder alone: as many threads as cores, one session, the same points again and again, results dropped."""
-    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, decoder.spec.inputs[0].shape[1])
+    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, int(decoder.spec.inputs[0].shape[1]))
 
     def work(number: int) -> None:
         for start in range(0, count // cores(), batch):

@@ -102,7 +102,7 @@ def main():
         )
         for name in SIDES
     }
-    taken = {name: [] for name in SIDES}
+    taken: dict[str, list[float]] = {name: [] for name in SIDES}
     for _ in range(rounds + 1):
         for name, process in processes.items():
             process.stdin.write("again\n")

@@ -32,7 +32,7 @@ EXAMPLES = ROOT / "examples"
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from vae_serve.deploy import lay_out  # noqa: E402  (the path must be set first)
+from vae_serve.deploy import deploy  # noqa: E402  (the path must be set first)
 from vae_serve.export import snippets  # noqa: E402  (the path must be set first)
 from vae_serve.model import bundle, parity  # noqa: E402  (the path must be set first)
 
@@ -111,7 +111,7 @@ def build_cpp(example: Path, program: Path) -> None:
     wheel = Path(str(importlib.metadata.distribution("openvino").locate_file("openvino")))
     [library] = (wheel / "libs").glob("libopenvino.so*")
     include, path = f"-I{wheel / 'include'}", f"-Wl,-rpath,{wheel / 'libs'}"
-    words = ["g++", "-std=c++17", "-O2", include, example, library, path, "-o", program]
+    words: list[str | Path] = ["g++", "-std=c++17", "-O2", include, example, library, path, "-o", program]
     subprocess.run(words, check=True)
 
 
@@ -342,7 +342,7 @@ def examples() -> str:
 
 
 def page(path: Path, pictures: Path) -> str:
-    """What the web layout of the bundle takes to load and to decode, in a sentence; its screenshots go to `pictures`.
+    """How long the page of `vae-serve deploy web` takes to load and decode, a sentence; screenshots go to `pictures`.
 
     Raises:
         Unavailable: there is no browser.
@@ -350,7 +350,7 @@ def page(path: Path, pictures: Path) -> str:
     if browser() is None:
         raise Unavailable("there is no Chromium")
     with tempfile.TemporaryDirectory() as scratch:
-        lay_out(path, "web", Path(scratch, "web"))
+        deploy(path, "web", Path(scratch, "web"))
         seen = _call(["node", HERE / "page.mjs", Path(scratch, "web"), pictures])
     return (
         f"Measured by `scripts/runtimes` from a server on the same machine, Chromium {seen['chromium']}: first picture "

@@ -1,4 +1,4 @@
-// node page.mjs FOLDER [SCREENSHOTS]: uses a web layout as a person would, in a headless Chromium, and prints what came
+// node page.mjs FOLDER [SCREENSHOTS]: uses the page of `vae-serve deploy web` as a person would, in a headless Chromium, and prints what came
 // of it as one JSON object: what the page said, the pixels that it showed, what it fetched, how long it took.
 
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// node refusal.mjs FOLDER CASE: opens a web layout that cannot work and prints the sentence that it shows.
+// node refusal.mjs FOLDER CASE: opens a page of `vae-serve deploy web` that cannot work and prints the sentence that it shows.
 // CASE: as-it-is, no-simd (the processor's SSE 4.1 hidden from V8), no-runtime (the server does not answer for it).
 
 import { launch, serve } from "./browser.mjs";

@@ -49,14 +49,14 @@ def test_every_digit_is_decoded_the_quick_way_to_pillows_pixels(digits):
 
 @pytest.mark.parametrize(("size", "mode"), list(itertools.product(SIZES, ["L", "RGB"])))
 @pytest.mark.parametrize("level", [0, 1, 9])
-def test_png_files_give_pillows_pixels(size, mode, level):
+def test_png_files_give_pillows_pixels(size: tuple[int, int], mode, level):
     image = noise(*size, mode)
     assert np.array_equal(fast.decode(file(image, "PNG", compress_level=level)), np.asarray(image))
 
 
 @pytest.mark.parametrize(("size", "mode"), list(itertools.product(SIZES, ["L", "RGB"])))
 @pytest.mark.parametrize(("quality", "subsampling"), list(itertools.product([20, 75, 100], [0, 1, 2])))
-def test_jpeg_files_give_pillows_pixels(size, mode, quality, subsampling):
+def test_jpeg_files_give_pillows_pixels(size: tuple[int, int], mode, quality, subsampling):
     data = file(noise(*size, mode), "JPEG", quality=quality, subsampling=subsampling)
     with Image.open(io.BytesIO(data)) as opened:
         assert np.array_equal(fast.decode(data), np.asarray(opened))

@@ -43,7 +43,7 @@ def raw(trained, vae_serve) -> Path:
 
 @pytest.fixture(scope="session")
 def of_mnist(everywhere, tmp_path_factory) -> Path:
-    """`everywhere`, which has seen MNIST digits, under MNIST's name, by which a layout knows the test images."""
+    """`everywhere`, which has seen MNIST digits, under MNIST's name, by which `deploy web` knows the test images."""
     bundle = tmp_path_factory.mktemp("exports") / "of-mnist"
     shutil.copytree(everywhere, bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())

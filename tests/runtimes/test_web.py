@@ -1,4 +1,4 @@
-"""The page of `export --layout web`, used in a real Chromium as a person would use it."""
+"""The page of `vae-serve deploy web`, used in a real Chromium as a person would use it."""
 
 import json
 import re
@@ -29,9 +29,9 @@ def in_browser(matrix, script: str, *words: object) -> dict:
 
 @pytest.fixture(scope="module")
 def page(of_mnist, vae_serve, tmp_path_factory) -> Path:
-    """The web layout."""
-    folder = tmp_path_factory.mktemp("layouts")
-    done = vae_serve("export", of_mnist, "--layout", "web", "--out", "web", cwd=folder)
+    """The folder that `deploy web` writes."""
+    folder = tmp_path_factory.mktemp("deployed")
+    done = vae_serve("deploy", "web", of_mnist, "--out", "web", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "web"
 
@@ -173,7 +173,7 @@ def test_a_damaged_folder_shows_a_sentence(matrix, page, tmp_path, file, damage,
 
 
 def test_a_page_of_raw_pixels_checks_its_bytes_and_draws(matrix, raw, vae_serve, tmp_path):
-    done = vae_serve("export", raw, "--layout", "web", "--out", "web", cwd=tmp_path)
+    done = vae_serve("deploy", "web", raw, "--out", "web", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     seen = in_browser(matrix, "page.mjs", tmp_path / "web")
     assert seen["check"]["verdict"].startswith("Yes")

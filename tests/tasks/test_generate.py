@@ -202,8 +202,8 @@ def test_span_and_quantiles_set_the_planes_coordinates(vae_serve, bundle, tmp_pa
     words = ["generate", "--grid", 4, "--model", bundle]
     assert vae_serve(*words, "--span", 1.5, "--out", "span.npy", cwd=tmp_path).returncode == 0
     assert vae_serve(*words, "--quantiles", "--out", "quantiles.npy", cwd=tmp_path).returncode == 0
-    equal_steps = np.float32([-1.5, -0.5, 0.5, 1.5])
-    eighths = np.float32([-1.1503494, -0.31863936, 0.31863936, 1.1503494])  # of probability: 1/8, 3/8, 5/8, 7/8
+    equal_steps = np.array([-1.5, -0.5, 0.5, 1.5], np.float32)
+    eighths = np.array([-1.1503494, -0.31863936, 0.31863936, 1.1503494], np.float32)  # of probability: 1/8, 3/8, ...
     for name, axis in (("span", equal_steps), ("quantiles", eighths)):
         points = np.array([[x, y] for y in axis[::-1] for x in axis])
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), linear_bundle.decoded(points))

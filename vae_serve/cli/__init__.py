@@ -29,6 +29,7 @@ COMMANDS = (  # in the order of the help; each is the function of this name in t
     "plot",
     "runs",
     "export",
+    "deploy",
     "verify",
     "inspect",
     "embed",
@@ -37,8 +38,8 @@ COMMANDS = (  # in the order of the help; each is the function of this name in t
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show: bool) -> None:
+    if show:
         print(f"vae-serve {__version__}")
         raise typer.Exit
 
@@ -49,41 +50,41 @@ def _vae_serve(
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A variational autoencoder from training to use.
+    """Train a variational autoencoder, export it to ONNX, and run it over any number of pictures.
 
-    Exit codes: 0 all well, 1 could not do it, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
     """
 
 
-def app(words: Sequence[str] = ()) -> typer.Typer:
-    """The command line, with the one command that `words` ask for, or with all: what is not asked for is not loaded."""
-    made = typer.Typer(
+def app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line with the one command that `arguments` name, or with all: others need not be imported."""
+    application = typer.Typer(
         name="vae-serve",
         rich_markup_mode=None,  # plain help answers four times faster
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
     )
-    made.callback()(_vae_serve)
-    asked = next((word for word in words if not word.startswith("-")), None)
-    for name in (asked,) if asked in COMMANDS else COMMANDS:
-        made.command()(getattr(import_module(f"{__name__}.{name}"), name))
-    return made
+    application.callback()(_vae_serve)
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    for name in (command,) if command in COMMANDS else COMMANDS:
+        application.command()(getattr(import_module(f"{__name__}.{name}"), name))
+    return application
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs one command and leaves the process with its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in words  # wherever it was typed
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments  # wherever it was typed
     try:
-        app(words)([word for word in words if word != "--debug"], prog_name="vae-serve")
+        app(arguments)([word for word in arguments if word != "--debug"], prog_name="vae-serve")
     except SystemExit as exit_:  # Typer's: the command ended, its options were wrong, or Ctrl-C
         if exit_.code == INTERRUPTED:
             console.say("interrupted")
         raise
     except (errors.VaeServeError, OSError, MemoryError) as error:
         if debug:
-            raise
+            console.say_traceback(error)
         console.say(f"error: {_sentence(error)}")
         sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
     sys.exit(OK)

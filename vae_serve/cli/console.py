@@ -1,6 +1,9 @@
-"""What the commands say: talk and progress to stderr, data to stdout."""
+"""What the commands print: messages and progress to stderr, results to stdout.
 
-import json
+Nothing else in the package prints. The text may come from an untrusted file, so all of it goes through
+`vae_serve.quoting`: a terminal shows control characters and does not obey them.
+"""
+
 import sys
 import time
 from collections.abc import Iterator
@@ -9,20 +12,36 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result to stdout at the end.")]
+from vae_serve import quoting
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
 
 PLAIN_SECONDS = 10.0  # between two progress lines where there is no terminal
 
 
 def say(text: str) -> None:
     """One line to the person, on stderr."""
-    print(f"vae-serve: {text}", file=sys.stderr, flush=True)
+    print(f"vae-serve: {quoting.terminal(text)}", file=sys.stderr, flush=True)
+
+
+def say_traceback(error: BaseException) -> None:
+    """The traceback of `error`, on stderr."""
+    import traceback
+
+    for block in traceback.format_exception(error):
+        for line in block.splitlines():
+            print(quoting.terminal(line), file=sys.stderr)
+
+
+def show(line: object) -> None:
+    """One line of a result that is meant for a person, on stdout."""
+    print(quoting.terminal(line))
 
 
 def emit(result: dict[str, Any]) -> None:
     """The machine-readable result, on stdout."""
-    print(json.dumps(result, indent=1, ensure_ascii=False, default=str), flush=True)
+    print(quoting.json(result, indent=1), flush=True)
 
 
 class Report(Protocol):
@@ -77,23 +96,25 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Report]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(what, total=total, rate="", figures="")
+        task = bar.add_task(quoting.terminal(what), total=total, rate="", figures="")
         rate = _Rate()
 
         def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
             if new_total:
                 bar.update(task, total=new_total)
-            bar.update(task, completed=done, rate=f"{rate(done):,.0f} {unit}/s", figures=_figures(figures))
+            bar.update(
+                task, completed=done, rate=f"{rate(done):,.0f} {unit}/s", figures=quoting.terminal(_figures(figures))
+            )
 
         yield report
 

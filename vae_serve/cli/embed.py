@@ -1,13 +1,12 @@
 """`vae-serve embed`: pictures to latent vectors."""
 
-import gc
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from vae_serve import start
 from vae_serve.cli import console
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
@@ -59,11 +58,9 @@ def embed(
 ) -> None:
     """Turn pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
 
-    The same command again goes on where an interrupted one stopped. Exit code 3: done, but some pictures failed.
+    An interrupted job resumes with the same command. Exit code 3: finished, but some pictures failed.
     """
-    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.set_threshold(100_000)  # importing and listing make no garbage; looking for it took a sixth of the start-up
+    start.prepare()
     from vae_serve.sources import listing
 
     begun = listing.begin(source, exclude=(out,))

@@ -41,7 +41,8 @@ def evaluate(
     if as_json:
         console.emit({"model": str(subject.path), "runtime": subject.runtime, **found})
     else:
-        print("\n".join(_lines(found)))
+        for line in _lines(found):
+            console.show(line)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

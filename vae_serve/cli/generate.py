@@ -1,11 +1,11 @@
 """`vae-serve generate`: latent points to pictures."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vae_serve import start
 from vae_serve.cli import console
 from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
@@ -52,8 +52,7 @@ def generate(
     --grid 15 alone is the plane from -4 to 4: the first dimension to the right, the second one upwards. A long job is
     continued by the same command.
     """
-    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    start.prepare()
     from vae_serve.cores import cores
     from vae_serve.tasks.generate import generate as run
     from vae_serve.tasks.generate_options import GenerateOptions

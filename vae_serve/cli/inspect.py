@@ -22,15 +22,15 @@ def inspect(
     *,
     as_json: console.AsJson = False,
 ) -> None:
-    """What a person wants to know of a model: architecture, shapes, opset, parameters, size, figures, parity."""
+    """Show what a model is: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
     facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
     if as_json:
         console.emit({"path": path, **facts})
         return
-    print(path)
+    console.show(path)
     for name, value in _flat(facts):
-        print(f"  {name:<34} {value}")
+        console.show(f"  {name:<34} {value}")
 
 
 def _of_bundle(path: Path) -> dict[str, Any]:

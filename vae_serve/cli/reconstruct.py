@@ -1,6 +1,5 @@
 """`vae-serve reconstruct`: pictures beside their reconstructions."""
 
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vae_serve import start
 from vae_serve.cli import console
 from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.cli.workers import parse_workers
@@ -34,10 +34,9 @@ def reconstruct(
 ) -> None:
     """Put pictures beside what the model makes of them: sheets to look at, and a table with the error of each.
 
-    Exit code 3: done, but some pictures could not be read; their rows say why, and their places are grey.
+    Exit code 3: finished, but some pictures could not be read; their rows say why, and their places are grey.
     """
-    # No product of matrices is computed with numpy; its BLAS' threads would only cost start-up and be in a fork's way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    start.prepare()
     from vae_serve.sources import listing
 
     out = out or Path(default_name(source))

@@ -17,7 +17,7 @@ def verify(
     as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Checks a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
+    """Check a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
 
     With --against RUN the comparison of the export is repeated, which needs the extra `train`.
     """

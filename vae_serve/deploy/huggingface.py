@@ -7,10 +7,11 @@ onnx/encoder_model.onnx, onnx/decoder_model.onnx
 conformance/                       inputs and expected outputs
 """
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
+from vae_serve import quoting
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.model.bundle import Bundle, Manifest
@@ -23,28 +24,32 @@ def write(bundle: Bundle, into: Path) -> None:
     """Writes the repository for `bundle` into the empty folder `into`.
 
     Raises:
-        BundleError: the bundle has no ONNX files.
+        BundleError: the bundle has no ONNX files, or its README.md is not UTF-8.
     """
-    if bundle.encoder is None or bundle.decoder is None:
-        raise BundleError(f"{bundle.path} holds no ONNX files, which the huggingface layout needs")
+    manifest = bundle.manifest
+    if manifest.encoder is None or manifest.decoder is None:
+        raise BundleError(f"{bundle.path} holds no ONNX files, which huggingface needs; export them: vae-serve export")
     (into / "onnx").mkdir()
-    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.encoder)
-    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.decoder)
-    for entry in bundle.manifest.files:
+    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.read(manifest.encoder.file))
+    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.read(manifest.decoder.file))
+    for entry in manifest.files:
         if entry.path.startswith("conformance/"):
             (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            (into / entry.path).write_bytes((bundle.path / entry.path).read_bytes())
-    for name, contents in (("config.json", _config(bundle)), ("preprocessor_config.json", _preprocessor(bundle))):
-        (into / name).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+            (into / entry.path).write_bytes(bundle.read(entry.path))
+    for name, contents in (("config.json", _config(manifest)), ("preprocessor_config.json", _preprocessor(manifest))):
+        (into / name).write_text(quoting.json(contents, indent=2) + "\n", encoding="utf-8")
+    try:
+        card = bundle.read("README.md").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{bundle.path / 'README.md'} is not UTF-8: {error}") from error
     (into / "README.md").write_text(
-        f"---\n{front_matter(bundle.manifest)}---\n\n{card}\n{readme.huggingface(bundle.manifest)}", encoding="utf-8"
+        f"---\n{front_matter(manifest)}---\n\n{card}\n{readme.huggingface(manifest)}", encoding="utf-8"
     )
 
 
 def front_matter(manifest: Manifest) -> str:
-    """YAML for the Hub: licence, task, tags, data set and test figures. Its values are JSON, which YAML contains."""
-    dataset = manifest.data.get("name", "")
+    """YAML for the Hub: licence, task, tags, data set and test figures."""
+    dataset = str(manifest.data.get("name", ""))
     fields: dict[str, Any] = {
         "license": manifest.licence.lower(),
         "library_name": "onnxruntime",
@@ -54,9 +59,9 @@ def front_matter(manifest: Manifest) -> str:
     if dataset in DATASETS:
         fields["datasets"] = [DATASETS[dataset]]
     figures = [
-        {"type": name, "name": name.replace("_", " "), "value": manifest.metrics[name]}
-        for name in FIGURES
-        if name in manifest.metrics
+        {"type": name, "name": name.replace("_", " "), "value": figure}
+        for name, figure in ((name, manifest.metrics.get(name)) for name in FIGURES)
+        if isinstance(figure, float) and math.isfinite(figure)
     ]
     if figures:
         result = {
@@ -65,11 +70,10 @@ def front_matter(manifest: Manifest) -> str:
             "metrics": figures,
         }
         fields["model-index"] = [{"name": manifest.name, "results": [result]}]
-    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items())
+    return "".join(f"{name}: {quoting.yaml(value)}\n" for name, value in fields.items())
 
 
-def _config(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
+def _config(manifest: Manifest) -> dict[str, Any]:
     return {
         "model_type": "vae",
         "architecture": manifest.arch,
@@ -82,9 +86,9 @@ def _config(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _preprocessor(bundle: Bundle) -> dict[str, Any]:
-    height, width, channels = bundle.manifest.image_shape
-    encoder = bundle.manifest.encoder
+def _preprocessor(manifest: Manifest) -> dict[str, Any]:
+    height, width, channels = manifest.image_shape
+    encoder = manifest.encoder
     rescale = encoder is not None and encoder.inputs[0].dtype == "float32"
     return {
         "do_resize": True,

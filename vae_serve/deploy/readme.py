@@ -1,81 +1,95 @@
-"""The README of each layout: what the folder is, and the line that starts the server."""
+"""The README of each target: what the folder is, and the line that starts the server."""
 
 from vae_serve.model.bundle import Manifest
+from vae_serve.quoting import json, markdown, shell
+
+
+def made_by(target: str) -> str:
+    """The line by which a folder is known as ours, so that `--overwrite` may replace it."""
+    return f"Made by `vae-serve deploy {target}`."
 
 
 def web(manifest: Manifest) -> str:
-    """For the web layout."""
-    return f"""# {manifest.name} in the browser
+    """For the target web."""
+    return f"""# {markdown(manifest.name)} in the browser
 
-Made by `vae-serve export --layout web`.
+{made_by("web")}
 
     python -m http.server --directory . 8000
 
-and open `http://localhost:8000`. Any static file server will do: there is nothing to compile, no other host is asked
-for anything, and no special header is needed. What a server must get right is the type of `.js` and `.mjs` files
-(`text/javascript`); the page unpacks the runtime's `.wasm.gz` by itself.
+and open `http://localhost:8000`. Any static file server works: there is nothing to compile, no other host is contacted,
+and no special header is needed. The server must send `.js` and `.mjs` files as `text/javascript`; the page unpacks the
+runtime's `.wasm.gz` itself.
 
-`model.json` holds size and SHA-256 of every file that the page loads, and the page compares them. The page's policy
-(`Content-Security-Policy`, in `index.html`) allows its own files only. `frame-ancestors` cannot stand there: send it as
-a header where the page must not be framed.
+`model.json` holds size and SHA-256 of every file that the page loads, and the page checks them. The page's policy
+(`Content-Security-Policy`, in `index.html`) allows its own files only. `frame-ancestors` has no effect there: send it
+as a header where the page must not be framed.
 
-A drawing becomes the model's input by MNIST's rule: scaled to fit a 20 x 20 box, moved so that its centre of mass lies
-in the middle of the 28 x 28 field (`digit.js`).
+A drawing becomes the model's input by MNIST's rule: scaled to fit a 20 x 20 box, and moved so that its centre of mass
+is in the middle of the 28 x 28 field (`digit.js`).
 
-Model: {manifest.licence}. Data: {manifest.data.get("licence", "licence unknown")}.
+Model: {markdown(manifest.licence)}. Data: {markdown(manifest.data.get("licence", "licence unknown"))}.
 `runtime/`: ONNX Runtime Web, MIT, see the files there.
 """
 
 
 def triton(manifest: Manifest, stem: str) -> str:
-    """For the triton layout."""
-    return f"""# {manifest.name} for Triton Inference Server
+    """For the target triton; `stem` is what the models' names begin with."""
+    d = manifest.latent_dim
+    body = json({"inputs": [{"name": "z", "shape": [1, d], "datatype": "FP32", "data": [0.0] * d}]})
+    return f"""# {markdown(manifest.name)} for Triton Inference Server
 
-Made by `vae-serve export --layout triton`. With Triton's ONNX Runtime backend:
+{made_by("triton")}
+
+With Triton's ONNX Runtime backend:
 
     tritonserver --model-repository="$PWD/models"
 
-    curl localhost:8000/v2/models/{stem}_decoder/infer -d \\
-      '{{"inputs": [{{"name": "z", "shape": [1, {manifest.latent_dim}], "datatype": "FP32", \
-"data": {[0.0] * manifest.latent_dim}}}]}}'
+    curl {shell(f"localhost:8000/v2/models/{stem}_decoder/infer")} -d \\
+      {shell(body)}
 
-Requests that come within half a millisecond share a batch. One thread a call is fastest for networks as small as these:
-raise `instance_group {{ count }}` rather than `intra_op_thread_count`. A new version is a new folder beside `1/`.
+Requests that arrive within half a millisecond share a batch. One thread for each call is fastest for networks as small
+as these: raise `instance_group {{ count }}` rather than `intra_op_thread_count`. A new version is a new folder beside
+`1/`.
 
-Model: {manifest.licence}.
+Model: {markdown(manifest.licence)}.
 """
 
 
 def tf_serving(manifest: Manifest) -> str:
-    """For the tf-serving layout."""
-    return f"""# {manifest.name} for TensorFlow Serving
+    """For the target tf-serving."""
+    return f"""# {markdown(manifest.name)} for TensorFlow Serving
 
-Made by `vae-serve export --layout tf-serving`. One model:
+{made_by("tf-serving")}
+
+One model:
 
     tensorflow_model_server --rest_api_port=8501 --model_name=decoder --model_base_path="$PWD/decoder"
 
     curl localhost:8501/v1/models/decoder:predict -d '{{"instances": [{[0.0] * manifest.latent_dim}]}}'
 
-Both at once, with this folder as `/models` (as in the server's container, whose arguments these are):
+Both at once, with this folder as `/models`, as in the server's container, which takes the same arguments:
 
     tensorflow_model_server --rest_api_port=8501 --model_config_file=/models/models.config
 
-`assets.extra/tf_serving_warmup_requests` holds calls of 1, 8 and 64 rows of zeros, which the server makes before it
-takes requests. Version folders count upwards: put the next one beside `1/`.
+`assets.extra/tf_serving_warmup_requests` holds requests of 1, 8 and 64 rows of zeros, which the server runs before it
+reports that it is ready. Version folders count upwards: put the next one beside `1/`.
 
-Model: {manifest.licence}.
+Model: {markdown(manifest.licence)}.
 """
 
 
 def huggingface(manifest: Manifest) -> str:
-    """For the huggingface layout: what follows the bundle's own card."""
+    """For the target huggingface: what follows the bundle's own card."""
     return f"""
 ## On the Hub
 
-Made by `vae-serve export --layout huggingface`. To publish this folder:
+{made_by("huggingface")}
 
-    hf upload USER/{manifest.name} .
+To publish this folder:
+
+    hf upload USER/{shell(manifest.name)} .
 
 The networks are `onnx/encoder_model.onnx` and `onnx/decoder_model.onnx`; `onnxruntime`, `onnxruntime-node` and
-`onnxruntime-web` read them. `conformance/` tells whether they do it right.
+`onnxruntime-web` read them. `conformance/` holds inputs and expected outputs to check them by.
 """

@@ -36,19 +36,19 @@ def write(bundle: Bundle, into: Path) -> None:
     """Writes the folders for `bundle` into the empty folder `into`.
 
     Raises:
-        BundleError: the bundle has no SavedModels.
+        BundleError: the bundle has no SavedModels, or no ONNX files.
     """
     manifest = bundle.manifest
     saved = [entry.path for entry in manifest.files if PurePosixPath(entry.path).parts[0] == "saved_model"]
     if not saved or manifest.encoder is None or manifest.decoder is None:
         raise BundleError(
-            f"{bundle.path} does not hold both ONNX files and SavedModels, which the tf-serving layout needs; "
+            f"{bundle.path} does not hold both ONNX files and SavedModels, which tf-serving needs; "
             "export them: vae-serve export --format onnx --format savedmodel"
         )
     for path in saved:
         target = into / PurePosixPath(path).relative_to("saved_model")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((bundle.path / path).read_bytes())
+        target.write_bytes(bundle.read(path))
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         extra = into / network / VERSION / "assets.extra"
         extra.mkdir()
@@ -71,17 +71,15 @@ def _prediction_log(model: str, tensor: TensorSpec, batch: int) -> bytes:
     dtype, size = DT[tensor.dtype]
     shape = [batch, *(int(axis) for axis in tensor.shape[1:])]
 
-    def made(message: str, **fields: object) -> bytes:
-        return encode(_MESSAGES, message, **fields)
-
-    dims = made("TensorShape", dim=[made("Dim", size=axis) for axis in shape])
-    value = made("Tensor", dtype=dtype, tensor_shape=dims, tensor_content=bytes(math.prod(shape) * size))
-    request = made(
+    dims = encode(_MESSAGES, "TensorShape", dim=[encode(_MESSAGES, "Dim", size=axis) for axis in shape])
+    value = encode(_MESSAGES, "Tensor", dtype=dtype, tensor_shape=dims, tensor_content=bytes(math.prod(shape) * size))
+    request = encode(
+        _MESSAGES,
         "PredictRequest",
-        model_spec=made("ModelSpec", name=model, signature_name="serving_default"),
-        inputs=[made("Entry", key=tensor.name, value=value)],
+        model_spec=encode(_MESSAGES, "ModelSpec", name=model, signature_name="serving_default"),
+        inputs=[encode(_MESSAGES, "Entry", key=tensor.name, value=value)],
     )
-    return made("PredictionLog", predict_log=made("PredictLog", request=request))
+    return encode(_MESSAGES, "PredictionLog", predict_log=encode(_MESSAGES, "PredictLog", request=request))
 
 
 def _record(contents: bytes) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.model.bundle import Bundle, GraphSpec, TensorSpec
+from vae_serve.quoting import pbtxt
 
 MAX_BATCH = 256
 PREFERRED = (64, 128)  # what ONNX Runtime is fastest at with one thread a call, on a CPU
@@ -27,16 +28,13 @@ def write(bundle: Bundle, into: Path) -> None:
         BundleError: the bundle has no ONNX files.
     """
     manifest = bundle.manifest
-    stem = re.sub(r"\W+", "_", manifest.name)
-    for network, graph, model in (
-        ("encoder", manifest.encoder, bundle.encoder),
-        ("decoder", manifest.decoder, bundle.decoder),
-    ):
-        if graph is None or model is None:
-            raise BundleError(f"{bundle.path} holds no ONNX files, which the triton layout needs")
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", manifest.name)  # a folder, a model's name and part of a URL
+    for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
+        if graph is None:
+            raise BundleError(f"{bundle.path} holds no ONNX files, which triton needs; export them: vae-serve export")
         folder = into / "models" / f"{stem}_{network}"
         (folder / "1").mkdir(parents=True)
-        (folder / "1" / "model.onnx").write_bytes(model)
+        (folder / "1" / "model.onnx").write_bytes(bundle.read(graph.file))
         (folder / "config.pbtxt").write_text(config(folder.name, graph), encoding="utf-8")
     (into / "README.md").write_text(readme.triton(manifest, stem), encoding="utf-8")
 
@@ -46,7 +44,7 @@ def config(name: str, graph: GraphSpec) -> str:
     [image] = graph.inputs
     tensors = [_tensor("input", image)] + [_tensor("output", output) for output in graph.outputs]
     return f"""\
-name: "{name}"
+name: {pbtxt(name)}
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH}
 {"".join(tensors)}\
@@ -59,13 +57,13 @@ parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
 model_warmup {{
   name: "zeros"
   batch_size: {PREFERRED[0]}
-  inputs {{ key: "{image.name}" value {{ data_type: {TYPES[image.dtype]} dims: {_dims(image)} zero_data: true }} }}
+  inputs {{ key: {pbtxt(image.name)} value {{ data_type: {TYPES[image.dtype]} dims: {_dims(image)} zero_data: true }} }}
 }}
 """
 
 
 def _tensor(side: str, tensor: TensorSpec) -> str:
-    return f'{side} {{ name: "{tensor.name}" data_type: {TYPES[tensor.dtype]} dims: {_dims(tensor)} }}\n'
+    return f"{side} {{ name: {pbtxt(tensor.name)} data_type: {TYPES[tensor.dtype]} dims: {_dims(tensor)} }}\n"
 
 
 def _dims(tensor: TensorSpec) -> list[int | str]:

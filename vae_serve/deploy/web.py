@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vae_serve import quoting
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.images import mnist, pixels
-from vae_serve.model.bundle import Bundle, GraphSpec
+from vae_serve.model.bundle import Bundle, GraphSpec, Manifest
 from vae_serve.model.runtime import in_batches, open_encoder
 
 RULE = "conformance/conformance.json"
@@ -44,11 +45,12 @@ def write(bundle: Bundle, into: Path) -> None:
         BundleError: the bundle has no ONNX files, no conformance vectors, or fewer than two latent dimensions.
     """
     manifest = bundle.manifest
-    if bundle.encoder is None or bundle.decoder is None or manifest.encoder is None or manifest.decoder is None:
-        raise BundleError(f"{bundle.path} holds no ONNX files, which the web layout needs")
+    if manifest.encoder is None or manifest.decoder is None:
+        raise BundleError(f"{bundle.path} holds no ONNX files, which web needs; export them: vae-serve export")
     if manifest.latent_dim < 2:
         raise BundleError(f"{bundle.path} has one latent dimension; a plane needs two or more")
-    loaded: dict[str, bytes] = {manifest.encoder.file: bundle.encoder, manifest.decoder.file: bundle.decoder}
+    graphs = (manifest.encoder, manifest.decoder)
+    loaded: dict[str, bytes] = {graph.file: bundle.read(graph.file) for graph in graphs}
     conformance: dict[str, Any] = {"tolerance": _tolerance(bundle)}
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         conformance[network], vectors = _vectors(bundle, network, graph)
@@ -74,37 +76,36 @@ def write(bundle: Bundle, into: Path) -> None:
         "classes": [str(label) for label in sorted(set(labels.tolist()))],
         "span": _span(z),
         "walk": _walk(z, labels, manifest.latent_dim),
-        "about": _about(bundle),
+        "about": _about(manifest),
         "files": {
             name: {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
             for name, contents in {**loaded, runtime: wasm}.items()
         },
     }
-    (into / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (into / "model.json").write_text(quoting.json(facts, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(readme.web(manifest), encoding="utf-8")
 
 
 def _tolerance(bundle: Bundle) -> dict[str, float]:
     """For each type of tensor, as the bundle states it."""
     try:
-        rule = json.loads((bundle.path / RULE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{bundle.path} has no {RULE}, which the page's self-check needs; export it again") from None
-    tolerance: dict[str, float] = rule["tolerance"]
-    return tolerance
+        tolerance = json.loads(bundle.read(RULE))["tolerance"]
+        figures = {str(dtype): float(figure) for dtype, figure in tolerance.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{bundle.path / RULE} states no tolerance: {error}; export it again") from error
+    if not all(0 <= figure <= 1 for figure in figures.values()):
+        raise BundleError(f"{bundle.path / RULE} states the tolerance {figures}; each must be from 0 to 1")
+    return figures
 
 
 def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
-    def file(tensor: str) -> str:
-        return f"conformance/{network}/{tensor}.npy"
-
-    named = {entry.path for entry in bundle.manifest.files}
-    names = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
-    missing = [file(name) for name in names if file(name) not in named]
-    if missing:
-        raise BundleError(f"{bundle.path} has no {missing[0]}, which the page's self-check needs; export it again")
-    spec = {"input": file(names[0]), "outputs": {name: file(name) for name in names[1:]}}
-    return spec, {file(name): (bundle.path / file(name)).read_bytes() for name in names}
+    """Where the page finds the conformance vectors of one network, and the files themselves."""
+    files = {tensor.name: f"conformance/{network}/{tensor.name}.npy" for tensor in (*graph.inputs, *graph.outputs)}
+    spec = {
+        "input": files[graph.inputs[0].name],
+        "outputs": {tensor.name: files[tensor.name] for tensor in graph.outputs},
+    }
+    return spec, {file: bundle.read(file) for file in files.values()}
 
 
 def _scatter(bundle: Bundle) -> tuple[Array, Array]:
@@ -134,13 +135,14 @@ def _walk(z: Array, labels: Array, latent_dim: int) -> list[list[float]]:
     return [means[end].round(3).tolist() for end in ends]
 
 
-def _about(bundle: Bundle) -> list[str]:
-    manifest = bundle.manifest
-    elbo = manifest.metrics.get("negative_elbo")
-    figure = f" Negative ELBO on the test images: {elbo:.1f} {manifest.metrics['unit']}." if elbo else ""
+def _about(manifest: Manifest) -> list[str]:
+    """Two lines at the page's foot. The page shows them as text, never as HTML."""
+    elbo, unit = manifest.metrics.get("negative_elbo"), manifest.metrics.get("unit", "")
+    figure = f" Negative ELBO on the test images: {elbo:.1f} {unit}." if isinstance(elbo, float) else ""
+    counts = [manifest.parameters.get(network) for network in ("encoder", "decoder")]
+    parameters = sum(count for count in counts if isinstance(count, int))
     return [
-        f"{manifest.arch}, {manifest.latent_dim} latent dimensions, "
-        f"{manifest.parameters['encoder'] + manifest.parameters['decoder']:,} parameters.{figure}",
+        f"{manifest.arch}, {manifest.latent_dim} latent dimensions, {parameters:,} parameters.{figure}",
         f"Data: {manifest.data.get('name', 'unknown')} ({manifest.data.get('licence', 'licence unknown')}). "
         f"Model: {manifest.licence}. Runs on ONNX Runtime Web (MIT).",
     ]

@@ -6,6 +6,7 @@ from typing import Any
 from vae_serve.export import snippets
 from vae_serve.model.bundle import Json, Manifest
 from vae_serve.model.parity import TOLERANCE
+from vae_serve.quoting import markdown, markdown_code
 
 COLOURS = {1: "grey", 3: "colour"}
 
@@ -33,11 +34,11 @@ def card(manifest: Manifest) -> str:
     """Markdown: what it is, its figures, how to call it in ten lines, how it was made, its licence."""
     height, width, channels = manifest.image_shape
     title = (
-        f"# {manifest.name}\n\nA variational autoencoder (`{manifest.arch}`, "
+        f"# {markdown(manifest.name)}\n\nA variational autoencoder ({markdown_code(manifest.arch)}, "
         f"{manifest.parameters['encoder'] + manifest.parameters['decoder']:,} parameters) of {height} x {width} "
         f"{COLOURS.get(channels, f'{channels}-channel')} pictures, {manifest.latent_dim} latent "
-        f"dimension{'s' if manifest.latent_dim > 1 else ''}, trained on `{manifest.data['name']}`. "
-        "`manifest.json` says everything that stands here, and more.\n"
+        f"dimension{'s' if manifest.latent_dim > 1 else ''}, trained on {markdown_code(manifest.data['name'])}. "
+        "`manifest.json` has all of this, and more.\n"
     )
     parts = [title]
     if manifest.encoder and manifest.decoder:
@@ -45,17 +46,18 @@ def card(manifest: Manifest) -> str:
     parts += [
         "## Test figures\n\n" + _table(("figure", "value"), _flat(manifest.metrics)),
         "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model before "
-        f"the folder got its name; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest.parity),
+        f"the folder was published; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest.parity),
         "## Training\n\n" + _table(("setting", "value"), _flat(manifest.training)),
         snippets.section(),
-        f"## Licence\n\nThe weights: {manifest.licence}. The data: {manifest.data.get('licence', 'not stated')}.\n",
+        f"## Licence\n\nThe weights: {markdown(manifest.licence)}. "
+        f"The data: {markdown(manifest.data.get('licence', 'not stated'))}.\n",
     ]
     return "\n".join(parts)
 
 
 def _tensors(manifest: Manifest) -> str:
     rows = [
-        (graph.file, side, f"`{tensor.name}`", tensor.dtype, " x ".join(map(str, tensor.shape)))
+        (graph.file, side, markdown_code(tensor.name), tensor.dtype, " x ".join(map(str, tensor.shape)))
         for graph in (manifest.encoder, manifest.decoder)
         if graph
         for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
@@ -81,11 +83,14 @@ def _parity(parity: Json) -> str:
     worst: dict[tuple[str, str, str], Json] = {}
     for report in parity["reports"]:
         worst.setdefault((report["network"], report["copy"], report["tensor"]), report)
-    rows = [(*key, f"{r['rows']:,}", f"{r['largest']:.1e}", f"{r['mean']:.1e}") for key, r in worst.items()]
+    rows = [
+        (*map(markdown, key), f"{r['rows']:,}", f"{r['largest']:.1e}", f"{r['mean']:.1e}") for key, r in worst.items()
+    ]
     return _table(("network", "copy", "tensor", "rows", "largest difference", "mean"), rows)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[object]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
@@ -96,4 +101,4 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{path}, {name}" if path else name)
     else:
-        yield path, f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+        yield markdown(path), f"{value:.6g}" if isinstance(value, float) else markdown(value)
