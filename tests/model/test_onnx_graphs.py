@@ -374,9 +374,13 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         small(
             CONV, change=lambda m: add(m, "w", (1, 1, 4, 4)) or m.graph.node[0].input.__setitem__(slice(2), ["w", "x"])
         ),
-        "does not depend on the batch",
+        "a stored float32 tensor belongs",
     ),
     "computed weights": (small(("MatMul", ["x"], {})), "a stored float32"),
+    "a constant within bounds of the batch": (
+        small(RELU, change=lambda m: add(m, "w") or m.graph.node.add(op_type="Clip", input="wx", output="v")),
+        "does not depend on the batch",
+    ),
     "a constant as output": (
         small(RELU, change=lambda m: add(m, "w") or setattr(m.graph.output[0], "name", "w")),
         "made by no node",
