@@ -206,7 +206,7 @@ def test_a_bundle_that_would_do_harm_is_refused_by_every_command(case, stranger,
     assert not (tmp_path / "o.npy").exists()
 
 
-@pytest.mark.parametrize(("side", "count"), [(256, 19), (512, 4)])
+@pytest.mark.parametrize(("side", "count"), [(256, 22), (512, 5)])
 def test_rows_at_the_limit_keep_within_the_memory_that_is_promised(side, count, stranger, signed, tmp_path):
     model = wide_rows(side, count)
     file = onnx_reader.read(model.SerializeToString(), "decoder.onnx")

@@ -377,10 +377,6 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "a stored float32 tensor belongs",
     ),
     "computed weights": (small(("MatMul", ["x"], {})), "a stored float32"),
-    "a constant within bounds of the batch": (
-        small(RELU, change=lambda m: add(m, "w") or m.graph.node.add(op_type="Clip", input="wx", output="v")),
-        "does not depend on the batch",
-    ),
     "a constant as output": (
         small(RELU, change=lambda m: add(m, "w") or setattr(m.graph.output[0], "name", "w")),
         "made by no node",
