@@ -20,7 +20,7 @@ def with_all_outputs(model: ModelProto) -> ModelProto:
     return model
 
 
-def agrees(model: ModelProto, file: contract.OnnxFile) -> None:
+def agrees(model: ModelProto, file: OnnxFile) -> None:
     """In ONNX Runtime every output has the stated dtype and shape, for several batches, optimised or not."""
     named = {value.name: value for value in file.outputs}
     assert set(named) == {output.name for output in model.graph.output}

@@ -374,7 +374,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         small(
             CONV, change=lambda m: add(m, "w", (1, 1, 4, 4)) or m.graph.node[0].input.__setitem__(slice(2), ["w", "x"])
         ),
-        "does not depend on the batch",
+        "a stored float32 tensor belongs",
     ),
     "computed weights": (small(("MatMul", ["x"], {})), "a stored float32"),
     "a constant as output": (

@@ -202,7 +202,7 @@ def _conv(call: Call) -> Made:
         (made,),
         # its input in blocks of channels, and its output out of them again
         layout_bytes=Tensor("float32", (inputs, *window.size)).row_bytes + made.bytes,
-        call_bytes=4 * inputs * area * math.prod(size),  # im2col of one row
+        call_bytes=4 * inputs * area * math.prod(size),  # im2col of one row: MlasConvPrepare in mlas/lib/convolve.cpp
         weight_bytes=4 * in_blocks(outputs) * packed_inputs * area,
     )
 
@@ -218,7 +218,7 @@ def _conv_transpose(call: Call) -> Made:
     area = math.prod(window.kernel)
     return Made(
         (made,),
-        call_bytes=4 * outputs * area * math.prod(window.size),  # the products of one row, before they are added up
+        call_bytes=4 * outputs * area * math.prod(window.size),  # `col_buffer` of one row in cpu/nn/conv_transpose.cc
         weight_bytes=4 * inputs * outputs * area,
     )
 
