@@ -83,6 +83,8 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     except SyntaxError as error:  # what Pillow's readers raise for what they do not know
         if name in ("BMP", "PPM"):  # two letters that many a text begins with
             raise _unknown(data) from error
+        if name == "TIFF":
+            raise ImageError("unsupported", f"a TIFF of this kind is not read: {error}") from error
         raise
 
 
@@ -159,9 +161,9 @@ def _decode_tiff(tiff: tiff_file.TiffFile, background: int) -> Decoded:
     else:
         flatten = opaque.any_mode(background)
     if image.mode in ("P", "PA"):
-        levels = tiff.colour_map  # 16 bits by the standard; some write 8
-        scale = 255 if max(levels, default=0) > 255 else 0xFFFF
-        image.palette = ImagePalette.raw("RGB;L", bytes((level * scale + 0x7FFF) // 0xFFFF for level in levels))
+        levels = tiff.colour_map  # 16 bits by the standard, of which writers fill the low 8 differently; some write 8
+        low = 8 if max(levels, default=0) > 255 else 0
+        image.palette = ImagePalette.raw("RGB;L", bytes(level >> low for level in levels))
     for each in images:
         each.load()
     return Decoded(tuple(images), flatten, tiff.orientation, _notes(tiff.animated))
