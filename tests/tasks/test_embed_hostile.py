@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_an_array_of_another_shape_is_refused_with_both(vae_serve, tmp_path):
     assert ran.stderr == ("vae-serve: error: x.npy holds pictures of shape (32, 32, 1); the model takes (28, 28, 1)\n")
 
 
-# A decoder that dies as a faulty library would: the process is gone in the middle of a picture.
+# A decoder that fails as a faulty library would: the process is gone in the middle of a picture, or it raises.
 DEADLY = """
 import os, signal, sys
 from vae_serve.images import decode
@@ -209,6 +210,14 @@ def call(self, data):
     if data == b"deadly" or (data == b"deadly once" and not os.path.exists("died")):
         open("died", "w").close()
         os.kill(os.getpid(), signal.SIGSEGV)
+    if data == b"exits":
+        os._exit(7)
+    if data == b"memory":
+        raise MemoryError
+    if data == b"hoards":
+        bytearray(2 << 30)
+    if data == b"raises":
+        raise ZeroDivisionError("x")
     return before(self, data)
 decode.Decoder.__call__ = call
 
@@ -217,11 +226,23 @@ main(sys.argv[1:])
 """
 
 
+def pictures(folder: Path, count: int) -> Path:
+    """A folder of good pictures."""
+    folder.mkdir()
+    for seed in range(count):
+        (folder / f"{seed:02}.png").write_bytes(good(seed))
+    return folder
+
+
+def assert_good(rows: dict[str, dict], but: set[int], count: int) -> None:
+    for seed in set(range(count)) - but:
+        expected = linear_bundle.encoded(digit(seed)[np.newaxis])[0]
+        assert rows[f"{seed:02}.png"]["z_mean"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_picture_that_crashes_the_decoder_is_a_row_and_a_process_that_died_by_chance_is_none(tmp_path):
     bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
-    (tmp_path / "pictures").mkdir()
-    for seed in range(60):
-        (tmp_path / "pictures" / f"{seed:02}.png").write_bytes(good(seed))
+    pictures(tmp_path / "pictures", 60)
     (tmp_path / "pictures" / "20.png").write_bytes(b"deadly")
     (tmp_path / "pictures" / "40.png").write_bytes(b"deadly once")
     words = ["embed", "pictures", "--model", bundle, "--out", "out", "--rows-per-shard", "8", "--workers", "2", "-q"]
@@ -230,6 +251,90 @@ def test_a_picture_that_crashes_the_decoder_is_a_row_and_a_process_that_died_by_
     rows = {row["path"]: row for row in pq.read_table(tmp_path / "out").to_pylist()}
     assert rows["20.png"]["error"] == "crashed: the decoder crashed at it twice (SIGSEGV)"
     assert rows["40.png"]["error"].startswith("not_an_image: ")
-    for seed in set(range(60)) - {20, 40}:
-        expected = linear_bundle.encoded(digit(seed)[np.newaxis])[0]
-        assert rows[f"{seed:02}.png"]["z_mean"] == pytest.approx(expected, abs=1e-6)
+    assert_good(rows, {20, 40}, 60)
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_however_few_pictures_there_are_no_fault_of_the_decoder_ends_the_job(tmp_path, command, count):
+    bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
+    pictures(tmp_path / "pictures", count)
+    faults = {
+        b"deadly": "crashed: the decoder crashed at it twice (SIGSEGV)",
+        b"exits": "crashed: the decoder crashed at it twice (exit status 7)",
+        b"memory": "too_large: decoding it takes more memory than a decoding process may have",
+        b"hoards": "too_large: decoding it takes more memory than a decoding process may have",
+        b"raises": "damaged: it cannot be decoded: ZeroDivisionError: x",
+    }
+    for at, (contents, error) in enumerate(faults.items()):
+        (tmp_path / "pictures" / "00.png").write_bytes(contents)
+        out = tmp_path / f"out{at}"
+        ran = run(
+            sys.executable, "-c", DEADLY, command, "pictures", "--model", bundle, "--out", out, "-q", cwd=tmp_path
+        )
+        assert ran.returncode == 3, ran.stderr
+        assert "Traceback" not in ran.stderr
+        table = out if command == "embed" else out / "errors.parquet"
+        rows = {row["path"]: row for row in pq.read_table(table).to_pylist()}
+        assert len(rows) == count
+        assert rows["00.png"]["error"] == error
+        if command == "embed":
+            assert_good(rows, {0}, count)
+
+
+def slow() -> bytes:
+    """A picture within all limits that takes many times the time limit of the tests to decode."""
+    packing = zlib.compressobj(1)
+    lines = [packing.compress(bytes(9_001 * 99)) for _ in range(100)]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9_000, 9_900, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"".join([*lines, packing.flush()])) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_picture_that_takes_longer_than_its_time_is_a_row(vae_serve, tmp_path, command, others):
+    bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
+    pictures(tmp_path / "pictures", others)  # decoded the quick way, to which the limit does not apply
+    for name in ("05a.png", "zz.png"):
+        (tmp_path / "pictures" / name).write_bytes(slow())
+    words = (command, "pictures", "--model", bundle, "--out", "out", "--picture-timeout", 0.005)
+    ran = vae_serve(*words, cwd=tmp_path)
+    assert ran.returncode == 3, ran.stderr
+    table = tmp_path / "out" if command == "embed" else tmp_path / "out" / "errors.parquet"
+    rows = {row["path"]: row for row in pq.read_table(table).to_pylist()}
+    failed = {path: row["error"] for path, row in rows.items() if row["status"] == "failed"}
+    assert failed == dict.fromkeys(("05a.png", "zz.png"), "timeout: decoding it took more than 0.005 s")
+    assert len(rows) == others + 2
+    if command == "embed":
+        assert_good(rows, set(), others)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_time_limit_that_is_none_is_refused(vae_serve, tmp_path, seconds):
+    bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
+    pictures(tmp_path / "pictures", 1)
+    for command in ("embed", "reconstruct"):
+        words = (command, "pictures", "--model", bundle, "--out", "out", f"--picture-timeout={seconds}")
+        ran = vae_serve(*words, cwd=tmp_path)
+        assert ran.returncode == 2
+        assert f"--picture-timeout {seconds}: give seconds above 0" in ran.stderr
+
+
+@pytest.mark.parametrize("source", ["pictures", "pictures.zip"])
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+def test_a_picture_cut_at_any_byte_is_a_row(vae_serve, tmp_path, source, command):
+    bundle = linear_bundle.write(tmp_path / "exports" / "linear", image_shape=SHAPE)
+    folder = pictures(tmp_path / "pictures", 2)
+    for length in range(100):
+        (folder / f"cut{length:03}.png").write_bytes(good(1)[:length])
+    if source.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / source, "w") as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, file.name)
+    ran = vae_serve(command, source, "--model", bundle, "--out", "out", cwd=tmp_path)
+    assert ran.returncode == 3, ran.stderr
+    table = tmp_path / "out" if command == "embed" else tmp_path / "out" / "errors.parquet"
+    rows = pq.read_table(table).to_pylist()
+    kinds = [row["error"].split(":")[0] for row in rows if row["path"].startswith("cut")]
+    assert kinds == ["empty", *["not_an_image"] * 7, *["truncated"] * 92]
+    assert [row["path"] for row in rows if row["status"] == "ok"] == ["00.png", "01.png"]

@@ -24,6 +24,10 @@ class Decoder:
         """The pixels, (H, W) or (H, W, 3), of a file that needs nothing but decoding; None for any other."""
         return fast.exact_png(data, self._header) if self._quick else None
 
+    def prepare(self) -> None:
+        """Loads what any but the plainest picture needs, so that no picture's time is spent on it."""
+        importlib.import_module("vae_serve.images.pillow")
+
     def __call__(self, data: bytes) -> Picture:
         """The first frame of an encoded picture, as the model wants it.
 

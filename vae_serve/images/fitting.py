@@ -1,7 +1,8 @@
 """A decoded picture to the model's size: turned, made opaque, resized, padded or cropped, inverted.
 
-A large picture is taken in strips, so that no second copy of it is made. The pixels are those of the whole picture
-resized at once: Pillow resizes rows first and columns after, and a row by itself.
+A very large picture that is turned or not opaque is taken in strips, so that no second copy of it is made. A row is
+resized by itself, so its pixels are those of the whole picture resized rows first and columns after. Pillow 13 has it
+the other way round for some shapes; a level may differ by one there.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from vae_serve.images.pixels import Picture, PixelRule, invert
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 FloatBox = tuple[float, float, float, float]
 
-STRIP = 1 << 20  # pixels; larger pictures come in several strips
+WHOLE = 1 << 24  # pixels; a larger picture comes in strips, where a copy of it would be made
+STRIP = 1 << 20  # pixels of a strip; and what of a picture of 16 bits or floats is taken at once, which takes more
 
 _T = Image.Transpose
 _TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270}
@@ -48,11 +50,20 @@ class Decoded:
         whole = (0, 0, *self.images[0].size)
         return self.opaque(*(self.images if box == whole else [image.crop(box) for image in self.images]), mode)
 
+    @property
+    def in_strips(self) -> bool:
+        """Whether copies of the whole are to be avoided."""
+        image = self.images[0]
+        if image.mode in ("L", "RGB") and self.orientation == 1 and "transparency" not in image.info:
+            return False
+        deep = len(self.images) > 1 or image.mode[0] in "IF"
+        return image.width * image.height > (STRIP if deep else WHOLE)
+
     def strips(self, mode: str) -> Iterator[Image.Image]:
         """The turned picture from top to bottom, each strip as wide as it is."""
         turn = _TURNS.get(self.orientation)
         width, height = self.size
-        across = max(1, STRIP // width)
+        across = max(1, STRIP // width) if self.in_strips else height
         for top in range(0, height, across):
             bottom = min(top + across, height)
             first, last = (height - bottom, height - top) if self.orientation in (3, 4, 7, 8) else (top, bottom)
@@ -97,9 +108,10 @@ def _resized(decoded: Decoded, mode: str, size: tuple[int, int], box: FloatBox) 
     width, height = decoded.size
     strips = decoded.strips(mode)
     left, top, right, bottom = box
-    if width * height <= STRIP:
+    if width * height > STRIP:
+        memory.check(size[0], height, memory.pixel_bytes(mode), decoded.held)
+    if not decoded.in_strips:
         return next(strips).resize(size, Image.Resampling.BILINEAR, box)
-    memory.check(size[0], height, memory.pixel_bytes(mode), decoded.held)
     narrow = Image.new(mode, (size[0], height))
     at = 0
     for strip in strips:

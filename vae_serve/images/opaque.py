@@ -114,8 +114,11 @@ def deep_grey_alpha(background: int) -> Flatten:
 
 def _is(levels: npt.NDArray[Any], key: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Where a pixel (h, w) or (h, w, 3) is the level or the colour."""
-    same: npt.NDArray[np.bool_] = levels.reshape(*levels.shape[:2], -1) == np.array(key, levels.dtype)
-    return np.logical_and.reduce(same, axis=-1, dtype=bool)
+    samples = levels.reshape(*levels.shape[:2], -1)
+    same = np.ones(samples.shape[:2], bool)
+    for channel, level in enumerate(key):
+        same &= samples[..., channel] == level
+    return same
 
 
 def _over(image: Image.Image, background: int) -> Image.Image:

@@ -6,6 +6,7 @@ another way than the format says is read here. Metadata alone never cost a pictu
 
 import importlib
 import io
+import re
 import sys
 import warnings
 from typing import Any
@@ -30,6 +31,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every core has a decoding process of 
 
 # Bytes that a decoder keeps for each pixel besides Pillow's own, measured as peaks of memory.
 _WEBP, _AVIF = 17, 20
+_EXIF_ITEM = re.compile(rb"(infe\x02\x00\x00.{5})Exif", re.DOTALL)  # an item's entry, ISO/IEC 14496-12, 8.11.6
 _COEFFICIENT = 2  # bytes, of a JPEG whose scans each refine all of it
 _SCAN_LIMIT = 20 * PIXEL_LIMIT  # pixels of all scans together
 
@@ -83,6 +85,8 @@ def _open(name: str, data: bytes) -> ImageFile.ImageFile:
     except SyntaxError as error:  # what Pillow's readers raise for what they do not know
         if name in ("BMP", "PPM"):  # two letters that many a text begins with
             raise _unknown(data) from error
+        if name == "TIFF":
+            raise ImageError("unsupported", f"a TIFF of this kind is not read: {error}") from error
         raise
 
 
@@ -159,9 +163,9 @@ def _decode_tiff(tiff: tiff_file.TiffFile, background: int) -> Decoded:
     else:
         flatten = opaque.any_mode(background)
     if image.mode in ("P", "PA"):
-        levels = tiff.colour_map  # 16 bits by the standard; some write 8
-        scale = 255 if max(levels, default=0) > 255 else 0xFFFF
-        image.palette = ImagePalette.raw("RGB;L", bytes((level * scale + 0x7FFF) // 0xFFFF for level in levels))
+        levels = tiff.colour_map  # 16 bits by the standard, of which writers fill the low 8 differently; some write 8
+        low = 8 if max(levels, default=0) > 255 else 0
+        image.palette = ImagePalette.raw("RGB;L", bytes(level >> low for level in levels))
     for each in images:
         each.load()
     return Decoded(tuple(images), flatten, tiff.orientation, _notes(tiff.animated))
@@ -186,24 +190,13 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def _decode_avif(_: str, data: bytes, background: int) -> Decoded:
+def _decode_avif(name: str, data: bytes, background: int) -> Decoded:
     try:
-        image = _open("AVIF", data)
-    except Exception:  # noqa: BLE001  of its metadata, it may be: Pillow 13 reads them when it opens the file
-        return _avif_without_exif(data, background)
+        image = _open(name, data)
+    except Exception:  # noqa: BLE001  of an EXIF block that libavif or Pillow cannot read, it may be
+        image = _open(name, _EXIF_ITEM.sub(rb"\1free", data, 1))
     memory.check(image.width, image.height, _AVIF + 4, 2 * len(data))
     return _first_frame(image, background)
-
-
-def _avif_without_exif(data: bytes, background: int) -> Decoded:
-    """For files whose EXIF block Pillow cannot read."""
-    from PIL import _avif  # not in every build of Pillow
-
-    decoder = _avif.AvifDecoder(data, "auto", 1)
-    (width, height), frames, mode, _, _, turned, _ = decoder.get_info()
-    memory.check(width, height, _AVIF + 4, 2 * len(data))
-    image = Image.frombytes(mode, (width, height), decoder.get_frame(0)[0])
-    return Decoded((image,), opaque.any_mode(background), turned, _notes(frames > 1))
 
 
 def _decode_ppm(name: str, data: bytes, background: int) -> Decoded:
@@ -230,7 +223,7 @@ def _ppm_samples(image: ImageFile.ImageFile, data: bytes, offset: int, args: Any
     samples: npt.NDArray[Any] = np.frombuffer(data, kind, int(np.prod(shape)), offset).reshape(shape)
     levels = np.empty(shape, np.uint8)
     for row, line in zip(levels, samples, strict=True):
-        row[...] = line if most == 255 else opaque.to_bytes(np.minimum(line, most), most)
+        row[...] = line if most == 255 else np.rint(np.minimum(line, most) * 255.0 / most)
     return Image.fromarray(levels)
 
 

@@ -152,7 +152,8 @@ def _judge(tags: _Directory) -> tuple[bool, int]:
     bits, formats = tags.values(BITS) or (1,), tags.values(SAMPLE_FORMAT) or (UNSIGNED,)
     depth, kind, samples = bits[0], formats[0], first(SAMPLES, len(bits))
     form, colour = _FORMAT.get(kind, f"sample format {kind}"), _PHOTOMETRIC.get(photo, f"photometric {photo}")
-    premultiplied = _ASSOCIATED in tags.values(EXTRA)
+    extra = tags.values(EXTRA)
+    premultiplied = _ASSOCIATED in extra
     plain = first(FILL_ORDER, 1) == 1
     planes = first(PLANAR, 1) == 2 and (samples > 1 or raw)
 
@@ -165,7 +166,9 @@ def _judge(tags: _Directory) -> tuple[bool, int]:
         why = f", {samples} a pixel"
     elif depth == 16 and premultiplied:
         why = ", multiplied by its alpha"
-    elif planes and (depth != 8 or photo in (WHITE_IS_ZERO, YCBCR) or premultiplied or not plain):
+    elif planes and (
+        depth != 8 or photo in (WHITE_IS_ZERO, YCBCR) or premultiplied or not plain or (raw and 0 in extra)
+    ):
         why = ", each colour in a plane of its own"
     elif photo == YCBCR and raw and (tags.values(SUBSAMPLING) or (2, 2)) != (1, 1):
         why = ", fewer samples of colour and no compression"

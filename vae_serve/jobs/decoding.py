@@ -84,6 +84,7 @@ def decode_rows(
             if pixels is not None:
                 plain[place] = pixels
             else:
+                decode.prepare()
                 progress[BUSY] = rows.start + place + 1
                 _decode_any(decode, contents, place, slot, batch)
                 progress[BUSY] = 0
