@@ -37,6 +37,7 @@ from fuzzing.targets import Target
 SCRIPTS = Path(__file__).resolve().parents[1]
 ROOT = SCRIPTS.parent
 ENGINES = {"coverage": 0.7, "mutation": 0.3}  # the part of the time or count that each gets
+SHRINK = {"executions": 1_000, "seconds": 60.0}  # for each finding; they are not counted
 CLOCK = 10  # times its processor time an input may take on the clock: then it waits for something
 STUCK = 120.0  # seconds without an input: the engine itself hangs
 CRASHES = 50  # of one target and engine, after which it is left
@@ -69,6 +70,8 @@ def main() -> int:
             part = ENGINES[engine] / share
             counts += _fuzz(targets[name], engine, options, part)
         seconds = time.monotonic() - started
+        if (options.findings / name).exists():
+            _fuzz(targets[name], "shrink", argparse.Namespace(**{**vars(options), **SHRINK}), 1.0)
         found = len(list((options.findings / name).glob("*.bin")))
         print(_line(name, counts, seconds, found), flush=True)
         total += counts + Counter(seconds=int(seconds), findings=found)
@@ -119,7 +122,7 @@ def _fuzz(target: Target, engine: str, options: argparse.Namespace, part: float)
             shutil.rmtree(room, ignore_errors=True)
             if died:
                 _save_death(findings, died, state, said)
-            if counts["executions"] >= wanted or time.monotonic() >= until - 0.5 or (not died and engine == "mutation"):
+            if counts["executions"] >= wanted or time.monotonic() >= until - 0.5 or (not died and engine != "coverage"):
                 break
     return counts
 
@@ -182,7 +185,7 @@ def _save_death(findings: Path, died: str, state: State, said: Path) -> None:
     file, function = (own or frames or [("?", "?")])[0]
     place = f"{file.removeprefix(f'{ROOT}/')} in {function}"
     told = [line for line in text.splitlines() if line.startswith(("==", "SUMMARY", "Fatal", "MemoryError"))]
-    worker.save(findings, f"{died} at {place}", " / ".join(told) or text[-600:], state.data)
+    worker.save(findings, f"{died} at {place}", " / ".join(told) or text[-600:], state.data, died=True)
 
 
 def _line(name: str, counts: Counter[str], seconds: float, found: int) -> str:

@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ class Worker:
         save(self.findings, key, message, data)
 
 
-def save(folder: Path, key: str, message: str, data: bytes) -> None:
-    """Keeps the smallest input of each fault: KEY.bin, and KEY.json that says what it is."""
+def save(folder: Path, key: str, message: str, data: bytes, died: bool = False) -> None:
+    """Keeps the smallest input of each fault, and beside it what it is and whether the process died of it."""
     import hashlib
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def save(folder: Path, key: str, message: str, data: bytes) -> None:
     file = folder / f"{name}.bin"
     if not file.exists() or file.stat().st_size > len(data):
         file.write_bytes(data)
-        (folder / f"{name}.json").write_text(json.dumps({"key": key, "message": message}) + "\n")
+        (folder / f"{name}.json").write_text(json.dumps({"key": key, "message": message, "died": died}) + "\n")
 
 
 def by_mutation(worker: Worker, seed: int, executions: int, until: float) -> None:
@@ -88,6 +87,33 @@ def by_mutation(worker: Worker, seed: int, executions: int, until: float) -> Non
         run()
         left -= count
         seed += 1
+
+
+def by_shrinking(worker: Worker, executions: int, until: float) -> None:
+    """Takes pieces out of each finding's input for as long as the same comes out of what is left."""
+    from fuzzing import verdict
+
+    for file in sorted(worker.findings.glob("*.bin")):
+        about = json.loads(file.with_suffix(".json").read_text())
+        if about["died"]:
+            continue
+        data, left, size = file.read_bytes(), executions, file.stat().st_size
+        while size >= 1:
+            at = 0
+            while at < len(data) and left > 0 and time.monotonic() < until:
+                smaller = data[:at] + data[at + size :]
+                worker.ledger.begin(smaller)
+                signal.setitimer(signal.ITIMER_PROF, worker.seconds)
+                result = verdict.judge(worker.target, smaller)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                worker.ledger.end(accepted=False)
+                left -= 1
+                if isinstance(result, verdict.Finding) and result.key == about["key"]:
+                    data = smaller
+                    save(worker.findings, result.key, result.message, data)
+                else:
+                    at += size
+            size //= 2
 
 
 def by_coverage(worker: Worker, seed: int, executions: int, until: float, corpus: Path) -> None:
@@ -158,9 +184,12 @@ def main() -> None:
     _warm_up(target, chosen.engine == "coverage")
     worker.limit()
     until = time.monotonic() + chosen.seconds
-    engine: Callable[..., None] = by_coverage if chosen.engine == "coverage" else by_mutation
-    more = (Path(chosen.corpus),) if chosen.engine == "coverage" else ()
-    engine(worker, chosen.seed, chosen.executions, until, *more)
+    if chosen.engine == "coverage":
+        by_coverage(worker, chosen.seed, chosen.executions, until, Path(chosen.corpus))
+    elif chosen.engine == "mutation":
+        by_mutation(worker, chosen.seed, chosen.executions, until)
+    else:
+        by_shrinking(worker, chosen.executions, until)
 
 
 if __name__ == "__main__":
