@@ -167,14 +167,9 @@ def _watch(target: Target, words: dict[str, Any], room: Path, ledger: Ledger, sa
             process.wait()
     if code == 0 or (code > 0 and not ledger.state().begun and ledger.state().done):
         return None
-    if code == -signal.SIGPROF or (code == 77 and not _crashed(said)):  # libFuzzer ends with 77 whatever it was
+    if code == -signal.SIGPROF:
         return f"takes more than {target.seconds:g} s of processor time"
     return f"ends the process: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
-
-
-def _crashed(said: Path) -> bool:
-    """Whether faulthandler names a deadly signal; of the timer's it prints the stack alone."""
-    return "Fatal Python error" in said.read_text(errors="replace")
 
 
 def _save_death(findings: Path, died: str, state: State, said: Path) -> None:

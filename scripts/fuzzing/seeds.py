@@ -344,12 +344,17 @@ def run_records() -> list[bytes]:
     config = {**asdict(Config()), "image_shape": [28, 28, 1]}
     record = {
         "schema_version": 1,
+        "name": "small",
         "status": "finished",
+        "command": "vae-serve train",
         "config": config,
         "recipe": {"name": "best", "phases": [{"epochs": 12, "rate": 0.004}]},
-        "data": {"name": "mnist", "counts": {"train": 48_000, "test": 10_000}, "sha256": "0" * 64},
+        "data": {"name": "mnist", "licence": "CC BY-SA 3.0", "test_count": 10_000, "sha256": "0" * 64},
+        "pixels": {"height": 28, "width": 28, "channels": 1},
+        "parameters": {"encoder": 17_208, "decoder": 9_137},
         "code": {"version": "0.1.0", "sha256": "0" * 64},
         "versions": {"keras": "3.15.1"},
+        "gate": {"images": 64, "sha256": "0" * 64},
         "metrics": {"test": {"negative_elbo": 146.8, "reconstruction": 140.0, "kl": 6.8}},
     }
     return [_json(record), _json({**record, "status": "running", "metrics": {}})]

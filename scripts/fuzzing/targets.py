@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,30 @@ def _decoders() -> list[Any]:
     return [Decoder(PixelRule(28, 28, 1)), Decoder(PixelRule(16, 20, 3, fit="pad", background=7, invert="auto"))]
 
 
-def _onnx() -> Any:
-    for name in ("vae_serve.model.onnx", "vae_serve.model.onnx_file"):
-        if importlib.util.find_spec(name):
-            return importlib.import_module(name)
-    raise ImportError("the reader of ONNX files")
+@cache
+def _reader(function: str, *modules: str) -> Callable[..., Any]:
+    """A function of the first of these modules that is there and has it."""
+    for name in modules:
+        try:
+            module = importlib.import_module(f"vae_serve.{name}")
+        except ModuleNotFoundError:
+            continue
+        if hasattr(module, function):
+            reader: Callable[..., Any] = getattr(module, function)
+            return reader
+    raise ImportError(f"none of {', '.join(modules)} has {function}")
+
+
+def _onnx(function: str) -> Callable[[bytes], object]:
+    return lambda data: _reader(function, "model.onnx.reading", "model.onnx_file")(data, "graph.onnx")
+
+
+def _vectors(data: bytes) -> object:
+    return _reader("read_npy", "model.conformance", "model.verify")(data, "vectors.npy")
+
+
+def _saved_model(data: bytes) -> object:
+    return _reader("judge", "model.saved_model")(data, "saved_model.pb")
 
 
 def _manifest(data: bytes) -> object:
@@ -170,35 +190,37 @@ def _config(data: bytes) -> object:
 
 
 @cache
-def _job() -> tuple[Path, Any, dict[str, bytes]]:
-    """A job's folder with one finished shard of two, its plan, and its JSON files."""
-    from vae_serve.jobs import shards
-
+def _job() -> tuple[Path, Callable[[], Any], dict[str, bytes]]:
+    """A job's folder with one finished shard of two, how it is opened, and its JSON files."""
     folder = room() / "job"
-    plan = shards.Plan({"command": "embed", "model": "0" * 64, "batch": {"a": 1}}, rows=4, rows_per_shard=2)
-    with shards.open_job(folder, plan) as job:
-        job.commit(plan.shards[0], lambda file: file.write(b"rows"), {"rows": 2, "ok": 2, "seconds": 0.5})
+    plan = _reader("Plan", "jobs.plan", "jobs.shards")(
+        {"command": "embed", "model": "0" * 64, "batch": {"a": 1}}, rows=4, rows_per_shard=2
+    )
+    open_job = _reader("open_job", "jobs.folder", "jobs.shards")
+    fields = ({"rows": int, "ok": int, "seconds": float},) if "record" in signature(open_job).parameters else ()
+    with open_job(folder, plan, *fields) as job:
+        rows = job.path(plan.shards[0]).name if hasattr(job, "path") else plan.part(plan.shards[0])
+        written: Any = lambda file: file.write(b"rows")  # noqa: E731
+        job.commit(plan.shards[0], {rows: written} if fields else written, {"rows": 2, "ok": 2, "seconds": 0.5})
     files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.json"))}
-    return folder, plan, files
+    return folder, lambda: open_job(folder, plan, *fields), files
 
 
-def _job_file(which: int) -> Callable[[bytes], object]:
+def _job_seeds(name: str) -> Sequence[bytes]:
+    return [contents for path, contents in _job()[2].items() if Path(path).name.startswith(name)]
+
+
+def _job_file(name: str) -> Callable[[bytes], object]:
     """Goes on with a job one of whose JSON files is another."""
 
     def run(data: bytes) -> object:
-        from vae_serve.jobs import shards
-
-        folder, plan, files = _job()
-        for number, (name, contents) in enumerate(files.items()):
-            (folder / name).write_bytes(data if number == which else contents)
-        with shards.open_job(folder, plan) as job:
+        folder, opened, files = _job()
+        for path, contents in files.items():
+            (folder / path).write_bytes(data if Path(path).name.startswith(name) else contents)
+        with opened() as job:
             return job.finished, job.missing, list(job.records)
 
     return run
-
-
-def _job_seeds(which: int) -> Sequence[bytes]:
-    return [contents for number, contents in enumerate(_job()[2].values()) if number == which]
 
 
 def _conformance_rule(data: bytes) -> object:
@@ -206,18 +228,18 @@ def _conformance_rule(data: bytes) -> object:
     import hashlib
     import json
 
-    from vae_serve.deploy import web
     from vae_serve.model import bundle
 
-    folder = _bundle()
+    folder, rule = _bundle(), "conformance/conformance.json"
     record = json.loads((seeds.BUNDLE / "manifest.json").read_bytes())
     for entry in record["files"]:
-        if entry["path"] == web.RULE:
+        if entry["path"] == rule:
             entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / web.RULE).write_bytes(data)
+    (folder / rule).write_bytes(data)
     (folder / "manifest.json").write_text(json.dumps(record))
-    loaded = bundle.load(folder)
-    return {kind: float(limit) for kind, limit in web._tolerance(loaded).items()}
+    if importlib.util.find_spec("vae_serve.model.conformance"):
+        return _reader("tolerance", "model.conformance")(bundle.load(folder))
+    return _reader("_tolerance", "deploy.web")(bundle.load(folder))
 
 
 def _tar(pack: Callable[[bytes], bytes]) -> Callable[[], Sequence[bytes]]:
@@ -229,9 +251,9 @@ def _by_name(*found: Target) -> dict[str, Target]:
 
 
 TARGETS = _by_name(
-    Target("onnx", seeds.onnx_graphs, lambda data: _onnx().read(data, "graph.onnx"), longest=4 << 10),
-    Target("tensor", seeds.tensors, lambda data: _onnx().read_tensor(data, "tensor.pb"), longest=4 << 10),
-    Target("vectors", seeds.vectors, lambda data: _verify().read_npy(data, "vectors.npy"), longest=4 << 10),
+    Target("onnx", seeds.onnx_graphs, _onnx("read"), longest=4 << 10),
+    Target("tensor", seeds.tensors, _onnx("read_tensor"), longest=4 << 10),
+    Target("vectors", seeds.vectors, _vectors, longest=4 << 10),
     Target("manifest", seeds.manifests, _manifest),
     Target("bundle", seeds.manifests, _load),
     Target("conformance", seeds.conformance_rules, _conformance_rule),
@@ -253,8 +275,8 @@ TARGETS = _by_name(
     Target("run", seeds.run_records, _run_record),
     Target("history", seeds.histories, _history, longest=4 << 10),
     Target("checkpoint", seeds.checkpoint_notes, _checkpoint, longest=4 << 10),
-    Target("job-plan", lambda: _job_seeds(1), _job_file(1), longest=4 << 10),
-    Target("job-record", lambda: _job_seeds(0), _job_file(0), longest=4 << 10),
+    Target("job-plan", lambda: _job_seeds("plan"), _job_file("plan"), longest=4 << 10),
+    Target("job-record", lambda: _job_seeds("part"), _job_file("part"), longest=4 << 10),
     Target("png", seeds.pngs, _picture, mutation.PNG, longest=8 << 10),
     Target("jpeg", seeds.jpegs, _picture, longest=8 << 10),
     Target("gif", seeds.gifs, _picture, longest=8 << 10),
@@ -266,7 +288,5 @@ TARGETS = _by_name(
 )
 
 
-def _verify() -> Any:
-    from vae_serve.model import verify
-
-    return verify
+if importlib.util.find_spec("vae_serve.model.saved_model"):
+    TARGETS |= _by_name(Target("saved-model", seeds.saved_models, _saved_model, longest=8 << 10))

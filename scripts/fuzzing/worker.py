@@ -133,7 +133,7 @@ def by_coverage(worker: Worker, seed: int, executions: int, until: float, corpus
 
     longest = max(worker.target.longest, *(len(data) + 1024 for data in material.seeds))
     options = [
-        f"-seed={seed or 1}", f"-max_len={longest}", f"-runs={executions}", "-timeout=0", "-rss_limit_mb=0",
+        f"-seed={seed or 1}", f"-max_len={longest}", f"-runs={executions}", "-timeout=86400", "-rss_limit_mb=0",
         f"-max_total_time={max(1, int(until - time.monotonic()))}", "-verbosity=0", "-detect_leaks=0",
         "-handle_abrt=0", "-handle_segv=0", "-handle_bus=0", "-handle_fpe=0", "-handle_ill=0",
         f"-artifact_prefix={corpus}/", str(corpus),
