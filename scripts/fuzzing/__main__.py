@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from fuzzing import targets as known
-from fuzzing import verdict, worker
+from fuzzing import worker
 from fuzzing.ledger import Ledger, State
 from fuzzing.targets import Target
+from vae_serve.errors import VaeServeError
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 ROOT = SCRIPTS.parent
@@ -200,7 +201,7 @@ def _run_again(target: Target, file: Path) -> int:
     """One input, in this process, with its traceback."""
     try:
         result = target.run(file.read_bytes())
-    except verdict.VaeServeError as error:
+    except VaeServeError as error:
         print(f"refused: {type(error).__name__}: {error}")
         return 0
     print(f"accepted: {result!r:.300}")
