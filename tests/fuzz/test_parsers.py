@@ -17,6 +17,17 @@ CORPUS = Path(__file__).parent / "corpus"
 KEPT = sorted(CORPUS.glob("*/*"))
 EXAMPLES = {"bundle": 60, "conformance": 10}  # a bundle's files are hashed for each
 MEMORY = 1 << 30  # bytes, beyond what the process has
+ANY = {
+    "empty": b"",
+    "zeros": bytes(2_000),
+    "ones": b"\xff" * 2_000,
+    "brackets": b"[" * 20_000,
+    "braces": b'{"a":' * 20_000,
+    "toml brackets": b"a = " + b"[" * 20_000,
+    "digits": b"9" * 20_000,
+    "lines": b"\n" * 2_000,
+    "surrogate": b'{"a": "\\ud800"}',
+}
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +65,20 @@ def test_nothing_but_an_error_of_the_project_comes_out_of_an_edited_input(target
         assert outcome in (verdict.ACCEPTED, verdict.REFUSED), outcome
 
     run()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=by_name)
+@pytest.mark.parametrize("data", ANY.values(), ids=ANY.keys())
+def test_what_is_nothing_of_the_kind_is_refused_too(target, data):
+    outcome = verdict.judge(target, data)
+    assert outcome in (verdict.ACCEPTED, verdict.REFUSED), outcome
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=by_name)
+def test_an_input_cut_anywhere_is_an_error_of_the_project_or_a_row(target):
+    cut = [data[: len(data) * sixteenth // 16] for data in target.seeds()[:4] for sixteenth in range(1, 16)]
+    outcomes = {verdict.judge(target, data) for data in cut[:: 3 if target.name in EXAMPLES else 1]}
+    assert outcomes <= {verdict.ACCEPTED, verdict.REFUSED}
 
 
 @pytest.mark.parametrize("file", KEPT, ids=lambda file: f"{file.parent.name}-{file.name}")
