@@ -304,6 +304,12 @@ def latent_npys() -> list[bytes]:
     return [_npy(np.arange(6.0).reshape(3, 2)), _npy(np.arange(6, dtype=np.float16).reshape(3, 2)), _npy(np.ones(2))]
 
 
+def latent_npzs() -> list[bytes]:
+    """Arrays of latent points by name, packed and not."""
+    points = np.arange(6, dtype=np.float32).reshape(3, 2)
+    return [_npz(np.savez, z=points), _npz(np.savez_compressed, z_mean=points, z_log_var=-points)]
+
+
 def lists() -> list[bytes]:
     """Lists of paths: lines, NUL-separated, with a byte order mark, UTF-16."""
     return [

@@ -77,12 +77,20 @@ def _latents(name: str) -> Callable[[bytes], object]:
     """Reads a file as `generate --latents` does, with the points at both its ends."""
 
     def run(data: bytes) -> object:
-        from vae_serve.sources import latents
-
-        points = latents.read(_file(name, data), 2)
+        path = _file(name, data)
+        points = _latent_file(path, 2).open() if _has_latent_files() else _reader("read", "sources.latents")(path, 2)
         return points.rows(0, min(_ROWS, points.count)), points.rows(max(points.count - _ROWS, 0), points.count)
 
     return run
+
+
+def _latent_file(path: Path, latent_dim: int) -> Any:
+    return _reader("LatentFile", "sources.latents")(path, latent_dim)
+
+
+@cache
+def _has_latent_files() -> bool:
+    return hasattr(importlib.import_module("vae_serve.sources.latents"), "LatentFile")
 
 
 def _picture(data: bytes) -> object:
@@ -288,5 +296,7 @@ TARGETS = _by_name(
 )
 
 
+if importlib.util.find_spec("vae_serve.sources.latent_files"):
+    TARGETS |= _by_name(Target("latents-npz", seeds.latent_npzs, _latents("z.npz"), mutation.ZIP, longest=8 << 10))
 if importlib.util.find_spec("vae_serve.model.saved_model"):
     TARGETS |= _by_name(Target("saved-model", seeds.saved_models, _saved_model, longest=8 << 10))
