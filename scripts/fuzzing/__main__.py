@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fuzzing import targets as known
 from fuzzing import worker
@@ -35,13 +35,11 @@ from fuzzing.ledger import Ledger, State
 from fuzzing.targets import Target
 from vae_serve.errors import VaeServeError
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-ROOT = SCRIPTS.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENGINES = {"coverage": 0.7, "mutation": 0.3}  # the part of the time or count that each gets
 SHRINK = {"executions": 1_000, "seconds": 60.0}  # for each finding; they are not counted
-CLOCK = 10  # times its processor time an input may take on the clock: then it waits for something
-STUCK = 120.0  # seconds without an input: the engine itself hangs
-CRASHES = 50  # of one target and engine, after which it is left
+STUCK = 120.0  # seconds in which a process may sleep between two inputs: the engine itself hangs
+RESTARTS = 50  # of one target and engine, after which it is left
 
 
 def main() -> int:
@@ -51,12 +49,15 @@ def main() -> int:
     if options.list:
         print("\n".join(targets))
         return 0
-    if options.run:
-        return _run_again(targets[options.target[0]], options.run)
     names = options.target or list(targets)
     if unknown := set(names) - set(targets):
         print(f"scripts/fuzz: no target {', '.join(sorted(unknown))}; --list names them", file=sys.stderr)
         return 2
+    if options.run and len(options.target) != 1:
+        print("scripts/fuzz: --run takes one target", file=sys.stderr)
+        return 2
+    if options.run:
+        return _run_again(targets[names[0]], options.run)
     engines = [options.engine] if options.engine else list(ENGINES)
     if "coverage" in engines and importlib.util.find_spec("atheris") is None:
         print("scripts/fuzz: Atheris is not installed (extra `fuzz`); Hypothesis alone", file=sys.stderr)
@@ -67,6 +68,8 @@ def main() -> int:
     total: Counter[str] = Counter()
     for name in names:
         started, counts = time.monotonic(), Counter[str]()
+        for earlier in (options.findings / name).glob("*.*"):
+            earlier.unlink()
         for engine in engines:
             part = ENGINES[engine] / share
             counts += _fuzz(targets[name], engine, options, part)
@@ -106,7 +109,7 @@ def _fuzz(target: Target, engine: str, options: argparse.Namespace, part: float)
     wanted = max(1, int(options.executions * part)) if options.executions else 1 << 40
     until = time.monotonic() + (1e9 if options.executions else options.seconds * part)
     with tempfile.TemporaryDirectory(prefix="vae-serve-fuzz-", dir=_memory()) as folder:
-        for attempt in range(CRASHES):
+        for attempt in range(RESTARTS):
             room = Path(folder, f"room-{attempt}")
             room.mkdir()
             ledger = Ledger(Path(folder, f"ledger-{attempt}"))
@@ -117,13 +120,21 @@ def _fuzz(target: Target, engine: str, options: argparse.Namespace, part: float)
                 "executions": wanted - counts["executions"], "seconds": min(until - time.monotonic(), 1e8),
             }  # fmt: skip
             said = Path(folder, "stderr")
-            died = _watch(target, words, room, ledger, said)
+            ending = _watch(target, words, room, ledger, said)
             state = ledger.state()
             counts += Counter(executions=state.done + bool(state.begun), accepted=state.accepted)
             shutil.rmtree(room, ignore_errors=True)
-            if died:
-                _save_death(findings, died, state, said)
-            if counts["executions"] >= wanted or time.monotonic() >= until - 0.5 or (not died and engine != "coverage"):
+            if ending.died:
+                _save_death(findings, ending.died, state, said)
+            elif ending.failed:
+                print(f"{target.name}: the {engine} engine {ending.failed}\n{_tail(said)}", file=sys.stderr)
+                if not state.done:
+                    break
+            if (
+                counts["executions"] >= wanted
+                or time.monotonic() >= until - 0.5
+                or (ending == WELL and engine != "coverage")
+            ):
                 break
     return counts
 
@@ -133,8 +144,18 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _watch(target: Target, words: dict[str, Any], room: Path, ledger: Ledger, said: Path) -> str | None:
-    """Runs a worker to its end; what it died of, if it did not end well."""
+class Ending(NamedTuple):
+    """How a worker ended: well, by the input that it was at, or between two inputs."""
+
+    died: str | None = None
+    failed: str | None = None
+
+
+WELL = Ending()
+
+
+def _watch(target: Target, words: dict[str, Any], room: Path, ledger: Ledger, said: Path) -> Ending:
+    """Runs a worker to its end."""
     command = [sys.executable, "-m", "fuzzing.worker", *(f"--{name}={value}" for name, value in words.items())]
     environment = {
         **os.environ, known.ROOM: str(room),
@@ -145,32 +166,42 @@ def _watch(target: Target, words: dict[str, Any], room: Path, ledger: Ledger, sa
         process = subprocess.Popen(command, env=environment, stdout=errors, stderr=errors, start_new_session=True)
     last, since = -1, time.monotonic()
     try:
-        while True:
-            try:
-                code = process.wait(0.25)
-                break
-            except subprocess.TimeoutExpired:
-                state = ledger.state()
-            now = time.monotonic()
-            if state.done != last:
+        while (code := _code(process)) is None:
+            state, now = ledger.state(), time.monotonic()
+            if state.done != last or not _sleeps(process.pid):
                 last, since = state.done, now
-            if state.begun and now - state.begun > target.seconds * CLOCK:
-                process.kill()
-                process.wait()
-                return f"waits for more than {target.seconds * CLOCK:g} s"
-            if now - since > STUCK and not state.begun:
-                process.kill()
-                process.wait()
-                return "the engine hangs between two inputs"
+            elif now - since > (target.waits if state.begun else STUCK):
+                text = f"waits for more than {now - since:.0f} s"
+                return Ending(died=text) if state.begun else Ending(failed=text)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if code == 0 or (code > 0 and not ledger.state().begun and ledger.state().done):
-        return None
+        process.kill()
+        process.wait()
     if code == -signal.SIGPROF:
-        return f"takes more than {target.seconds:g} s of processor time"
-    return f"ends the process: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+        return Ending(died="takes more processor time than it may")
+    text = f"ends the process: {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if ledger.state().begun or code < 0:
+        return Ending(died=text)
+    return Ending(failed=text) if code else WELL
+
+
+def _code(process: "subprocess.Popen[bytes]") -> int | None:
+    """The exit code, after a moment; None while it runs."""
+    try:
+        return process.wait(0.25)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether a process waits, and not for a processor."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "SD"
+    except OSError:
+        return False
+
+
+def _tail(said: Path) -> str:
+    return said.read_text(errors="replace")[-600:]
 
 
 def _save_death(findings: Path, died: str, state: State, said: Path) -> None:

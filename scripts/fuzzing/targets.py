@@ -31,7 +31,8 @@ class Target:
     seeds: Callable[[], Sequence[bytes]]
     run: Callable[[bytes], object]
     shape: Shape = PLAIN
-    seconds: float = 5.0  # of processor time an input may take; ten times as much on the clock
+    seconds: float = 5.0  # of processor time that an input may take
+    waits: float = 10.0  # seconds in which the process may sleep within an input
     memory: int = 512 * _MIB  # beyond what the process has before its first input
     longest: int = 64 << 10  # bytes of an input that the coverage-guided engine makes
 

@@ -44,11 +44,8 @@ class Worker:
         result = verdict.judge(self.target, data)
         signal.setitimer(signal.ITIMER_PROF, 0)
         if isinstance(result, verdict.Finding):
-            self._save(result.key, result.message, data)
+            save(self.findings, result.key, result.message, data)
         self.ledger.end(result == verdict.ACCEPTED)
-
-    def _save(self, key: str, message: str, data: bytes) -> None:
-        save(self.findings, key, message, data)
 
 
 def save(folder: Path, key: str, message: str, data: bytes, died: bool = False) -> None:

@@ -46,7 +46,7 @@ def _leave(data: bytes) -> None:
 
 
 def _target(name: str, run) -> Target:
-    return Target(name, lambda: [b"sound"], run, seconds=0.1, memory=256 << 20)
+    return Target(name, lambda: [b"sound"], run, seconds=0.1, waits=1.0, memory=256 << 20)
 
 
 TARGETS = {
