@@ -217,7 +217,7 @@ def _unpacked(data: bytes, shape: Shape) -> bytes | None:
         return None
     try:
         return shape.unpack(data)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+    except (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError):
         return None
 
 
