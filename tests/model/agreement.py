@@ -5,6 +5,8 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, helper
 
+from vae_serve.model.onnx import OnnxFile
+
 
 def with_all_outputs(model: ModelProto) -> ModelProto:
     """The model with each tensor that a node makes among its outputs, of the shape that ONNX infers."""
