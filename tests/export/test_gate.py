@@ -55,7 +55,7 @@ def caught(side: Side, contents: bytes) -> str:
 def test_the_exports_pass(encoder, decoder):
     for side, contents in (encoder, decoder):
         reports = gate.check_onnx(side, contents)
-        assert {report["copy"] for report in reports} == {f"ONNX, {level}" for level in gate.LEVELS}
+        assert {report.copy for report in reports} == {f"ONNX, {level}" for level in gate.LEVELS}
         assert max(report["largest"] for report in reports) <= 1e-5
 
 
@@ -226,8 +226,7 @@ def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, sm
 def test_the_manifest_of_the_packaged_model_tells_what_was_compared():
     from tests.export.conftest import PACKAGED
 
-    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity["reports"]
-    assert {report["copy"] for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
-    assert {report["rows"] for report in reports if report["network"] == "encoder"} == {10_000}
-    assert all({"largest", "mean", "p999", "index", "expected", "actual"} <= set(report) for report in reports)
-    assert max(report["largest"] for report in reports) <= 1e-5
+    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity.reports
+    assert {report.copy for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
+    assert {report.rows for report in reports if report.network == "encoder"} == {10_000}
+    assert max(report.largest for report in reports) <= 1e-5

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vae_serve.images.pixels import PixelRule
-from vae_serve.model.bundle import FileEntry, GraphSpec, Manifest, TensorSpec
+from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest, Parity, TensorSpec
 
 Shape = tuple[int, int, int]
 
@@ -58,15 +58,16 @@ def write(folder: Path, latent_dim: int = 2, image_shape: Shape = (6, 5, 1), wei
         decoder=GraphSpec("decoder.onnx", (_spec("z", z),), (_spec("image", image),)),
         opset=17,
         ir_version=8,
-        parameters={},
+        parameters={"encoder": 0, "decoder": 0, "trainable": 0},
         weights_sha256=entries[1].sha256,
-        data={},
+        data={"name": "none"},
         training={},
         metrics={},
-        parity={},
+        parity=Parity(1e-5, "", ()),
         versions={},
         licence="MIT",
         files=tuple(entries),
+        form="layers",
     )
     (folder / "manifest.json").write_text(manifest.to_json())
     return folder

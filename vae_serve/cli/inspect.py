@@ -1,15 +1,15 @@
 """`vae-serve inspect`: what a bundle, or a lone ONNX file, is."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from vae_serve.cli import console
 from vae_serve.errors import BundleError
 from vae_serve.model import bundle as bundles
-from vae_serve.model import onnx_file
+from vae_serve.model import files, onnx_file, plain
 
 
 def inspect(
@@ -24,7 +24,7 @@ def inspect(
 ) -> None:
     """What a person wants to know of a model: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
-    facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
+    facts = plain.printable(_of_file(path) if path.suffix == ".onnx" else _of_bundle(path))
     if as_json:
         console.emit({"path": path, **facts})
         return
@@ -35,9 +35,8 @@ def inspect(
 
 def _of_bundle(path: Path) -> dict[str, Any]:
     loaded = bundles.load(path)
-    facts = asdict(loaded.manifest)
-    reports = facts.pop("parity").get("reports", [])
-    worst = max(reports, key=lambda report: report["largest"], default=None)
+    facts = msgspec.to_builtins(loaded.manifest)
+    worst = max(facts.pop("parity")["reports"], key=lambda report: report["largest"], default=None)
     graphs = {}
     for side, contents in (("encoder", loaded.encoder), ("decoder", loaded.decoder)):
         if contents is not None:
@@ -55,9 +54,9 @@ def _of_bundle(path: Path) -> dict[str, Any]:
 
 def _of_file(path: Path) -> dict[str, Any]:
     try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        contents = files.read_file(path, onnx_file.SIZE_LIMIT)
+    except FileNotFoundError:
+        raise BundleError(f"{path} does not exist") from None
     read = onnx_file.read(contents, str(path))
     return {
         **{name.removeprefix("vae_serve."): value for name, value in read.metadata.items()},

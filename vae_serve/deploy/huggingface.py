@@ -13,7 +13,8 @@ from typing import Any
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, Manifest
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import Manifest
 
 FIGURES = ("negative_elbo", "reconstruction", "kl")  # nats per test image
 DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist"}  # their ids on the Hub
@@ -33,10 +34,10 @@ def write(bundle: Bundle, into: Path) -> None:
     for entry in bundle.manifest.files:
         if entry.path.startswith("conformance/"):
             (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            (into / entry.path).write_bytes((bundle.path / entry.path).read_bytes())
+            (into / entry.path).write_bytes(bundle.read(entry.path))
     for name, contents in (("config.json", _config(bundle)), ("preprocessor_config.json", _preprocessor(bundle))):
         (into / name).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+    card = bundle.read("README.md").decode("utf-8", "replace")
     (into / "README.md").write_text(
         f"---\n{front_matter(bundle.manifest)}---\n\n{card}\n{readme.huggingface(bundle.manifest)}", encoding="utf-8"
     )

@@ -1,6 +1,6 @@
 """The README of each layout: what the folder is, and the line that starts the server."""
 
-from vae_serve.model.bundle import Manifest
+from vae_serve.model.manifest import Manifest
 
 
 def web(manifest: Manifest) -> str:

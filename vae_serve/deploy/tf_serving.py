@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, TensorSpec
+from vae_serve.model import saved_model
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import TensorSpec
 from vae_serve.model.protobuf import Messages, encode
 
 _MESSAGES: Messages = {  # what one request needs of tensorflow_serving/apis and tensorflow/core/framework
@@ -38,6 +40,7 @@ def write(bundle: Bundle, into: Path) -> None:
     Raises:
         BundleError: the bundle has no SavedModels.
     """
+    saved_model.check(bundle)
     manifest = bundle.manifest
     saved = [entry.path for entry in manifest.files if PurePosixPath(entry.path).parts[0] == "saved_model"]
     if not saved or manifest.encoder is None or manifest.decoder is None:
@@ -48,7 +51,7 @@ def write(bundle: Bundle, into: Path) -> None:
     for path in saved:
         target = into / PurePosixPath(path).relative_to("saved_model")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((bundle.path / path).read_bytes())
+        target.write_bytes(bundle.read(path))
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         extra = into / network / VERSION / "assets.extra"
         extra.mkdir()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, GraphSpec, TensorSpec
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import GraphSpec, TensorSpec
 
 MAX_BATCH = 256
 PREFERRED = (64, 128)  # what ONNX Runtime is fastest at with one thread a call, on a CPU

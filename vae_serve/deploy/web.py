@@ -14,22 +14,23 @@ import io
 import json
 import lzma
 import math
-from dataclasses import asdict
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.images import mnist, pixels
-from vae_serve.model.bundle import Bundle, GraphSpec
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.conformance import tolerance as read_tolerance
+from vae_serve.model.manifest import GraphSpec
 from vae_serve.model.runtime import in_batches, open_encoder
 
-RULE = "conformance/conformance.json"
 SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
 SPANS = (3.0, 8.0)
 REACH = 0.998  # the part of the scatter's coordinates that the plane must show
@@ -66,8 +67,8 @@ def write(bundle: Bundle, into: Path) -> None:
         "name": manifest.name,
         "latent_dim": manifest.latent_dim,
         "image_shape": manifest.image_shape,
-        "encoder": asdict(manifest.encoder),
-        "decoder": asdict(manifest.decoder),
+        "encoder": msgspec.to_builtins(manifest.encoder),
+        "decoder": msgspec.to_builtins(manifest.decoder),
         "runtime": {"file": runtime},
         "conformance": conformance,
         "scatter": {"z": "scatter/z.npy", "labels": "scatter/labels.npy"} if len(z) else None,
@@ -86,25 +87,16 @@ def write(bundle: Bundle, into: Path) -> None:
 
 def _tolerance(bundle: Bundle) -> dict[str, float]:
     """For each type of tensor, as the bundle states it."""
-    try:
-        rule = json.loads((bundle.path / RULE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{bundle.path} has no {RULE}, which the page's self-check needs; export it again") from None
-    tolerance: dict[str, float] = rule["tolerance"]
-    return tolerance
+    return read_tolerance(bundle)
 
 
 def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
     def file(tensor: str) -> str:
         return f"conformance/{network}/{tensor}.npy"
 
-    named = {entry.path for entry in bundle.manifest.files}
     names = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
-    missing = [file(name) for name in names if file(name) not in named]
-    if missing:
-        raise BundleError(f"{bundle.path} has no {missing[0]}, which the page's self-check needs; export it again")
     spec = {"input": file(names[0]), "outputs": {name: file(name) for name in names[1:]}}
-    return spec, {file(name): (bundle.path / file(name)).read_bytes() for name in names}
+    return spec, {file(name): bundle.read(file(name)) for name in names}
 
 
 def _scatter(bundle: Bundle) -> tuple[Array, Array]:
@@ -137,7 +129,7 @@ def _walk(z: Array, labels: Array, latent_dim: int) -> list[list[float]]:
 def _about(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     elbo = manifest.metrics.get("negative_elbo")
-    figure = f" Negative ELBO on the test images: {elbo:.1f} {manifest.metrics['unit']}." if elbo else ""
+    figure = f" Negative ELBO on the test images: {elbo:.1f} nats per image." if elbo else ""
     return [
         f"{manifest.arch}, {manifest.latent_dim} latent dimensions, "
         f"{manifest.parameters['encoder'] + manifest.parameters['decoder']:,} parameters.{figure}",

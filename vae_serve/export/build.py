@@ -3,13 +3,18 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import keras
+import msgspec
 import numpy as np
 
 from vae_serve import __version__
@@ -24,8 +29,11 @@ from vae_serve.export.gate import Side
 from vae_serve.export.network import Network
 from vae_serve.export.passes.fold import folded
 from vae_serve.export.passes.space_to_depth import blocked
-from vae_serve.model import bundle
-from vae_serve.model.bundle import Bundle, Json, Manifest
+from vae_serve.images.pixels import PixelRule
+from vae_serve.model import bundle, plain, saved_model
+from vae_serve.model import manifest as manifests
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import Form, Json, Manifest, Parity, ParityReport, PixelType
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.train import data
 from vae_serve.train.runs import Run
@@ -69,7 +77,7 @@ def export(asked: Export) -> Manifest:
     aside = Path(tempfile.mkdtemp(prefix=f".{asked.out.name}.", dir=asked.out.parent))
     try:
         manifest = _write(asked, aside)
-        bundle.load(aside)
+        saved_model.check(bundle.load(aside))
         _rename(aside, asked.out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -87,7 +95,7 @@ def differences(asked: Export) -> list[str]:
     found = bundle.load(asked.out).manifest
     with tempfile.TemporaryDirectory() as folder:
         fresh = _write(asked, Path(folder))
-    stable = [{**asdict(manifest), "files": None, "parity": None} for manifest in (found, fresh)]
+    stable = [{**msgspec.structs.asdict(manifest), "files": None, "parity": None} for manifest in (found, fresh)]
     names = [f"{bundle.MANIFEST}: {name}" for name, value in stable[0].items() if value != stable[1][name]]
     entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (found, fresh)]
     paths = sorted({*entries[0], *entries[1]})
@@ -113,12 +121,26 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
     for side, contents in zip(_sides(run, encoder, decoder, pixels), (loaded.encoder, loaded.decoder), strict=True):
         if contents is not None:
             reports += gate.check_onnx(side, contents)
-        saved = loaded.path / "saved_model" / side.name / "1"
-        if any(entry.path.startswith(f"saved_model/{side.name}/") for entry in manifest.files):
-            reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(saved), side.spec))
+        if f"saved_model/{side.name}/1/saved_model.pb" in loaded.paths:
+            with _saved_model(loaded, side.name) as folder:
+                reports += gate.check(side, "SavedModel", gate.run_savedmodel(folder, side.spec))
     if not reports:
         raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")
     return reports
+
+
+@contextmanager
+def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
+    """A copy of a bundle's SavedModel, of the very bytes that were hashed and judged: TensorFlow opens files itself."""
+    saved_model.check(loaded)
+    prefix = f"saved_model/{role}/1/"
+    with tempfile.TemporaryDirectory() as folder:
+        for path in loaded.paths:
+            if path.startswith(prefix):
+                target = Path(folder, path.removeprefix(prefix))
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(loaded.read(path))
+        yield folder
 
 
 def make_room(out: Path, overwrite: bool) -> None:
@@ -162,7 +184,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Side, Side]:
+def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: PixelType) -> tuple[Side, Side]:
     config: Json = run.record["config"]
     height, width, channels = config["image_shape"]
     shape, latent_dim = (height, width, channels), config["latent_dim"]
@@ -174,7 +196,7 @@ def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) ->
 def _write(asked: Export, folder: Path) -> Manifest:
     run = asked.run
     encoder, decoder = run.encoder(), run.decoder()
-    sides = _sides(run, encoder, decoder, asked.pixels)
+    sides = _sides(run, encoder, decoder, cast("PixelType", asked.pixels))
     draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
     metadata = _metadata(draft, sides)
     reports: list[Json] = []
@@ -194,7 +216,8 @@ def _write(asked: Export, folder: Path) -> Manifest:
             (folder / litert.file_of(side.spec)).write_bytes(contents)
             reports += gate.check(side, "LiteRT", litert.run_litert(contents, side.spec))
     conformance.write(folder / "conformance", sides)
-    told = replace(draft, parity={"tolerance": TOLERANCE, "measure": gate.MEASURE, "reports": reports})
+    parity = Parity(TOLERANCE, gate.MEASURE, tuple(msgspec.convert(report, ParityReport) for report in reports))
+    told = msgspec.structs.replace(draft, parity=parity)
     (folder / CARD).write_text(card(told), encoding="utf-8")
     manifest = bundle.with_files(told, folder)
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -209,26 +232,26 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     with_onnx = "onnx" in asked.formats
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
-        schema_version=bundle.SCHEMA_VERSION,
-        name=asked.run.path.resolve().name,
+        schema_version=manifests.SCHEMA_VERSION,
+        name=bundle_name(asked.run.path),
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
-        pixels=record["pixels"],
+        pixels=PixelRule.from_json(record["pixels"]).to_json(),
         encoder=sides[0].spec if with_onnx else None,
         decoder=sides[1].spec if with_onnx else None,
         opset=asked.opset if with_onnx else None,
         ir_version=ir_version(asked.opset) if with_onnx else None,
         parameters=record["parameters"],
         weights_sha256=weights,
-        data=record["data"],
-        training={"command": record["command"], **config},
+        data=plain.printable(record["data"]),
+        training=plain.printable({"command": record["command"], **config}),
         metrics=record["metrics"]["test"],
-        parity={},
+        parity=Parity(TOLERANCE, gate.MEASURE, ()),
         versions={"vae-serve": __version__, **record["versions"], **converters},
         licence=LICENCE,
         files=(),
-        form=asked.form,
+        form=cast("Form", asked.form),
     )
 
 
@@ -249,6 +272,11 @@ def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
         + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
     }
     return {f"vae_serve.{name}": value for name, value in facts.items()}
+
+
+def bundle_name(run: Path) -> str:
+    """What a bundle is called after the folder of its run: letters, digits, `.`, `_` and `-`, at most 100 of them."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", run.resolve().name).lstrip("._-")[:100] or "model"
 
 
 def deployed(model: keras.Model, form: str) -> Network:

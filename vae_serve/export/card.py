@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vae_serve.export import snippets
-from vae_serve.model.bundle import Json, Manifest
+from vae_serve.model.manifest import Manifest, Parity
 from vae_serve.model.parity import TOLERANCE
 
 COLOURS = {1: "grey", 3: "colour"}
@@ -77,11 +77,8 @@ def _call(manifest: Manifest, raw: bool) -> str:
     )
 
 
-def _parity(parity: Json) -> str:
-    worst: dict[tuple[str, str, str], Json] = {}
-    for report in parity["reports"]:
-        worst.setdefault((report["network"], report["copy"], report["tensor"]), report)
-    rows = [(*key, f"{r['rows']:,}", f"{r['largest']:.1e}", f"{r['mean']:.1e}") for key, r in worst.items()]
+def _parity(parity: Parity) -> str:
+    rows = [(r.network, r.copy, r.tensor, f"{r.rows:,}", f"{r.largest:.1e}", f"{r.mean:.1e}") for r in parity.reports]
     return _table(("network", "copy", "tensor", "rows", "largest difference", "mean"), rows)
 
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from vae_serve.errors import ParityError
 from vae_serve.images import pixels
 from vae_serve.model import parity, samplers
-from vae_serve.model.bundle import GraphSpec, Json
+from vae_serve.model.manifest import GraphSpec, Json
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], list[Array]]  # a batch to its outputs, in the contract's order

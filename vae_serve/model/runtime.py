@@ -1,6 +1,6 @@
 """ONNX Runtime sessions over a checked bundle."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import onnxruntime as ort
 from vae_serve.errors import BundleError
 from vae_serve.images.pixels import SCALE
 from vae_serve.model import onnx_file
-from vae_serve.model.bundle import Bundle, GraphSpec
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import GraphSpec, TensorSpec
 
 BATCH = 128  # rows a call: one intra-op thread is fastest at 64 to 256, past 512 the working set leaves the cache
 
@@ -39,7 +40,7 @@ def open_encoder(bundle: Bundle, of_bytes: bool = False) -> Network:
     model, spec = bundle.encoder, bundle.manifest.encoder
     if of_bytes and model and spec and spec.inputs[0].dtype == "float32":
         model = onnx_file.of_bytes(model, float(SCALE))
-        spec = replace(spec, inputs=(replace(spec.inputs[0], name=onnx_file.BYTES, dtype="uint8"),))
+        spec = GraphSpec(spec.file, (TensorSpec(onnx_file.BYTES, "uint8", spec.inputs[0].shape),), spec.outputs)
     return _open(bundle, model, spec)
 
 

@@ -1,22 +1,20 @@
 """A bundle held against what it says of itself, with the serving side's packages alone."""
 
-import io
-import math
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.model import bundle, onnx_file, parity, runtime
-from vae_serve.model.bundle import Bundle, TensorSpec
+from vae_serve.model import bundle, parity, runtime, saved_model
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.conformance import vectors
+from vae_serve.model.manifest import Role
 
-Array = npt.NDArray[np.generic]
 BYTE_TOLERANCE = 1  # two runtimes round a float that lies at a half to either side
 
 
 def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
-    """Loads a bundle through all its checks and runs its conformance vectors through ONNX Runtime.
+    """Loads a bundle through all its checks, judges its SavedModels and runs its conformance vectors.
 
     Returns the bundle, and for each output how far it is from what the trained model gave; none without ONNX files.
 
@@ -25,6 +23,7 @@ def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
         ParityError: names the tensor, the index and both values.
     """
     loaded = bundle.load(path)
+    saved_model.check(loaded)
     reports: list[parity.Report] = []
     if loaded.manifest.encoder:
         reports += _conformance(loaded, "encoder", runtime.open_encoder(loaded))
@@ -33,12 +32,12 @@ def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
     return loaded, reports
 
 
-def _conformance(loaded: Bundle, side: str, network: runtime.Network) -> list[parity.Report]:
+def _conformance(loaded: Bundle, role: Role, network: runtime.Network) -> list[parity.Report]:
     spec = network.spec
-    given = _vectors(loaded, side, "input_0", spec.inputs[0])
+    given = vectors(loaded, role, "input_0", spec.inputs[0])
     reports = []
     for index, (tensor, found) in enumerate(zip(spec.outputs, network(given), strict=True)):
-        expected = _vectors(loaded, side, f"output_{index}", tensor)
+        expected = vectors(loaded, role, f"output_{index}", tensor)
         where = f"{loaded.path / spec.file} on its conformance vectors"
         if len(expected) != len(given):
             raise BundleError(f"{where}: {len(given)} inputs and {len(expected)} of {tensor.name}")
@@ -49,37 +48,3 @@ def _conformance(loaded: Bundle, side: str, network: runtime.Network) -> list[pa
             continue
         reports.append(parity.require(parity.compare(tensor.name, expected, found), where))
     return reports
-
-
-def _vectors(loaded: Bundle, side: str, place: str, tensor: TensorSpec) -> Array:
-    """One conformance tensor, (n, ...), the same in both of its files."""
-    path = f"conformance/{side}/{tensor.name}.npy"
-    array = read_npy(loaded.read(path), str(loaded.path / path))
-    if str(array.dtype) != tensor.dtype or array.shape[1:] != tensor.shape[1:] or not array.size:
-        raise BundleError(f"{loaded.path / path} is {array.dtype} {array.shape}, not {tensor.dtype} {tensor.shape}")
-    twin = f"conformance/{side}/test_data_set_0/{place}.pb"
-    name, shape, data = onnx_file.read_tensor(loaded.read(twin), str(loaded.path / twin))
-    if (name, shape, data) != (tensor.name, array.shape, array.tobytes()):
-        raise BundleError(f"{loaded.path / twin} is not the same tensor as {path}")
-    return array
-
-
-def read_npy(contents: bytes, name: str) -> Array:
-    """A plain .npy file: numbers, C order, as many as it declares. Never a pickle, nothing allocated by its word.
-
-    Raises:
-        BundleError: it is none.
-    """
-    file = io.BytesIO(contents)
-    try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"format {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
-        raise BundleError(f"{name} is no .npy file that vae-serve reads: {error}") from error
-    if dtype.hasobject:
-        raise BundleError(f"{name} holds Python objects (a pickle), which are never loaded")
-    if fortran or math.prod(shape) * dtype.itemsize != len(contents) - file.tell():
-        raise BundleError(f"{name} declares {dtype} {shape} and stores {len(contents) - file.tell():,} bytes")
-    return np.frombuffer(contents, dtype, offset=file.tell()).reshape(shape)

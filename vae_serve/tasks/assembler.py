@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,19 @@ from vae_serve.results.layout import Layout
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+
+
+def not_finite(
+    chunk: Chunk, outputs: Mapping[str, Floats], network: str, known: Mapping[int, Failure] | None = None
+) -> dict[int, Failure]:
+    """The rows, by number in the job, for which outputs (n, d) of a network are not finite, without those `known`."""
+    known = chunk.failures if known is None else known
+    fine = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in outputs.values()])
+    return {
+        chunk.rows[at]: Failure("not_finite", f"the {network} gives NaN or infinity for it")
+        for at in np.flatnonzero(~fine).tolist()
+        if chunk.rows[at] not in known
+    }
 
 
 @dataclass
@@ -54,6 +68,7 @@ class Gathered:
         if self.pixels is not None:
             self.pixels[at] = pixels if pixels.dtype == np.uint8 else to_bytes(pixels)
         self.failures.update(chunk.failures)
+        self.failures.update(not_finite(chunk, outputs, "encoder"))
         self.notes.update(chunk.notes)
         for stage, seconds in (
             ("read", chunk.read_seconds),
@@ -78,9 +93,10 @@ class Gathering:
         """One chunk's results."""
         with self._lock:
             gathered = self._open_for(chunk.rows.start)
+            before = len(gathered.failures)
             gathered.add(chunk, pixels, outputs, infer_seconds)
             self.rows_done += len(chunk.rows)
-            self.failed += len(chunk.failures)
+            self.failed += len(gathered.failures) - before
             if not gathered.waiting:
                 self.full.put(self._open.pop(gathered.shard.number))
 

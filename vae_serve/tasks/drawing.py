@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.errors import OutputError, UsageError
+from vae_serve.errors import BundleError, OutputError, UsageError
 from vae_serve.images import pixels
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.runtime import Network, open_decoder
@@ -74,9 +74,19 @@ def decode(decoder: Network, z: Floats) -> Bytes:
         if image.dtype == np.uint8:
             room[:] = image
         else:
+            require_finite(image, asked[start : start + BATCH])
             pixels.to_bytes(image, room)
     images[blank] = 0
     return images
+
+
+def require_finite(images: Floats, z: Floats) -> None:
+    """Raises BundleError where the decoder has made NaN or infinity (n, H, W, C) of finite points (n, d)."""
+    if np.isfinite(images.max()) and np.isfinite(images.min()):  # either passes NaN on
+        return
+    at = int(np.argmin(np.isfinite(images).reshape(len(images), -1).all(axis=1)))
+    point = ", ".join(f"{value:g}" for value in z[at, :4].tolist()) + (", ..." if z.shape[1] > 4 else "")
+    raise BundleError(f"the decoder gives NaN or infinity for z = ({point}): the model is damaged, or z too far out")
 
 
 def draw_one(decoder: Network, points: Points, tiling: Tiling, workers: int) -> Bytes:

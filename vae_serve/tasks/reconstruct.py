@@ -26,6 +26,7 @@ from vae_serve.results import tables, writers
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
+from vae_serve.tasks.assembler import not_finite
 from vae_serve.tasks.embed import encode, open_encoder
 
 Array = npt.NDArray[Any]
@@ -173,11 +174,15 @@ def _one(
     columns: int,
 ) -> tuple[pa.Table, Bytes]:
     """The rows and the sheet of one chunk."""
-    (drawn,) = in_batches(decoder, encode(encoder, pixels, BATCH)["z_mean"], BATCH)
+    latents = encode(encoder, pixels, BATCH)
+    failures = {**chunk.failures, **not_finite(chunk, latents, "encoder")}
+    (drawn,) = in_batches(decoder, np.nan_to_num(latents["z_mean"], posinf=0, neginf=0), BATCH)
+    failures |= not_finite(chunk, {"image": drawn.reshape(len(drawn), -1)}, "decoder", failures)
     original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
-    image = to_model(drawn) if drawn.dtype == np.uint8 else drawn
+    image = to_model(drawn) if drawn.dtype == np.uint8 else drawn.copy()
     fine = np.ones(len(pixels), bool)
-    fine[[row - chunk.rows.start for row in chunk.failures]] = False
+    fine[[row - chunk.rows.start for row in failures]] = False
+    image[~fine] = 0
     mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
     nats = bernoulli_nats(original, image)
     sums.add(source.names[chunk.rows], fine, mse, nats)
@@ -186,7 +191,7 @@ def _one(
             names=source.names.text(chunk.rows),
             labels=source.labels(chunk.rows),
             sizes=chunk.sizes,
-            errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in chunk.failures.items()},
+            errors={row - chunk.rows.start: f"{why.kind}: {why.message}" for row, why in failures.items()},
             vectors={},
             pixels=None,
         )

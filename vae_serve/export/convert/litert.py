@@ -10,7 +10,7 @@ from vae_serve.errors import MissingExtra
 from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.gate import Run
 from vae_serve.export.network import Network
-from vae_serve.model.bundle import GraphSpec
+from vae_serve.model.manifest import GraphSpec
 
 SIGNATURE = "serving_default"
 

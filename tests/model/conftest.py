@@ -1,0 +1,52 @@
+"""A bundle to spoil, and a manifest that fits whatever was done to it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_serve.model import bundle
+
+PACKAGED = bundle.find(None, exports=Path("nowhere"))
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the fields of a manifest, by no rule but JSON's."""
+    file = folder / bundle.MANIFEST
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    change(fields)
+    file.write_text(json.dumps(fields), encoding="utf-8")
+
+
+def sign(folder: Path) -> Path:
+    """Writes sizes and hashes anew, so that what is refused then is the thing itself."""
+
+    def change(fields: dict[str, Any]) -> None:
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != bundle.MANIFEST)
+        fields["files"] = [
+            {
+                "path": file.relative_to(folder).as_posix(),
+                "bytes": file.stat().st_size,
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            }
+            for file in files
+        ]
+
+    edit_manifest(folder, change)
+    return folder
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Path:
+    """A sound bundle, the packaged one, to be spoiled."""
+    return Path(shutil.copytree(PACKAGED, tmp_path / "stranger"))
+
+
+@pytest.fixture
+def signed() -> Callable[[Path], Path]:
+    """See `sign`."""
+    return sign
