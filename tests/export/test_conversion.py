@@ -12,12 +12,12 @@ from vae_serve.errors import UsageError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
 from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, to_onnx
-from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
 from vae_serve.images import pixels
 from vae_serve.model import onnx_file, parity
+from vae_serve.model.manifest import graph_spec
 
-FULL = gate.LEVELS["full optimisation"]
+FULL = "full optimisation"
 
 SIZES = [
     ("conv", (28, 28, 1), 2),
@@ -34,8 +34,8 @@ SIZES = [
 def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
     model = make(arch, shape, latent_dim, rows=12)
     given_ = (
-        (model.encoder, encoder_spec(shape, latent_dim, "float32"), pixels.to_model(model.images)),
-        (model.decoder, decoder_spec(shape, latent_dim, "float32"), model.codes),
+        (model.encoder, graph_spec("encoder", "float32", shape, latent_dim), pixels.to_model(model.images)),
+        (model.decoder, graph_spec("decoder", "float32", shape, latent_dim), model.codes),
     )
     for trained, spec, rows in given_:
         network = deployed(trained, form)
@@ -66,7 +66,7 @@ def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
     x = keras.layers.Add()([x, keras.layers.Dense(12, activation="elu")(z)])
     x = keras.layers.Reshape((2, 2, 3), name="image")(keras.layers.Activation("sigmoid")(x))
     model = keras.Model(z, x)
-    spec = decoder_spec((2, 2, 3), 3, "float32")
+    spec = graph_spec("decoder", "float32", (2, 2, 3), 3)
     rows = np.random.default_rng(0).standard_normal((9, 3), np.float32)
     (found,) = gate.run_onnx(_without_rules(deployed(model, "blocks"), spec), spec, FULL)(rows)
     assert parity.difference(model(rows).numpy(), found).max() <= 1e-5
@@ -80,7 +80,7 @@ def _without_rules(network, spec) -> bytes:
 
 @pytest.mark.parametrize("opset", [13, 14, 17, 18, 21, NEWEST_OPSET])
 def test_every_opset_gives_the_same_numbers(small, opset):
-    spec = decoder_spec((28, 28, 1), 2, "float32")
+    spec = graph_spec("decoder", "float32", (28, 28, 1), 2)
     contents = to_onnx(deployed(small.decoder, "blocks"), spec, opset, {})
     model = onnx.load_from_string(contents)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
@@ -92,13 +92,16 @@ def test_every_opset_gives_the_same_numbers(small, opset):
 @pytest.mark.parametrize("opset", [0, 12, NEWEST_OPSET + 1])
 def test_an_opset_that_cannot_be_had_is_refused(small, opset):
     with pytest.raises(UsageError, match=f"--opset {opset}"):
-        to_onnx(deployed(small.decoder, "layers"), decoder_spec((28, 28, 1), 2, "float32"), opset, {})
+        to_onnx(deployed(small.decoder, "layers"), graph_spec("decoder", "float32", (28, 28, 1), 2), opset, {})
 
 
 @pytest.fixture(scope="module")
 def runs(small) -> dict:
     """For each network: the trained model and its export, as functions."""
-    specs = {"encoder": encoder_spec((28, 28, 1), 2, "float32"), "decoder": decoder_spec((28, 28, 1), 2, "float32")}
+    specs = {
+        "encoder": graph_spec("encoder", "float32", (28, 28, 1), 2),
+        "decoder": graph_spec("decoder", "float32", (28, 28, 1), 2),
+    }
     models = {"encoder": small.encoder, "decoder": small.decoder}
     return {
         name: (

@@ -40,6 +40,27 @@ def sign(folder: Path) -> Path:
     return folder
 
 
+def as_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a manifest as version 0.1 wrote them, which knew no encoder of bytes beside that of floats."""
+    graphs = {graph["role"]: graph for graph in fields["graphs"] if graph["variant"] == "float32"}
+    old = {name: value for name, value in fields.items() if name not in ("graphs", "signature_pixels")}
+    old["schema_version"] = 1
+    for role, graph in graphs.items():
+        old[role] = {name: graph[name] for name in ("file", "inputs", "outputs")}
+    reports = [*fields["parity"]["reports"], *(report for graph in graphs.values() for report in graph["parity"])]
+    old["parity"] = {**fields["parity"], "reports": reports}
+    old["files"] = [entry for entry in fields["files"] if entry["path"] != "encoder.uint8.onnx"]
+    return json.loads(json.dumps(old))
+
+
+def make_schema_1(folder: Path) -> Path:
+    """Makes a bundle one that version 0.1 could have written."""
+    fields = json.loads((folder / bundle.MANIFEST).read_text(encoding="utf-8"))
+    (folder / bundle.MANIFEST).write_text(json.dumps(as_schema_1(fields)), encoding="utf-8")
+    (folder / "encoder.uint8.onnx").unlink()
+    return folder
+
+
 @pytest.fixture
 def stranger(tmp_path: Path) -> Path:
     """A sound bundle, the packaged one, to be spoiled."""

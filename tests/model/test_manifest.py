@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.model.conftest import PACKAGED, edit_manifest
+from tests.model.conftest import PACKAGED, as_schema_1, edit_manifest
 from vae_serve.errors import BundleError
-from vae_serve.model import bundle, manifest
+from vae_serve.model import bundle
+from vae_serve.model import manifest_file as manifest
 
 FIELDS = json.loads((PACKAGED / bundle.MANIFEST).read_text(encoding="utf-8"))
 
@@ -147,8 +148,9 @@ def test_parity_that_is_no_measurement(parity):
     ],
 )
 def test_tensors_other_than_those_of_a_variational_autoencoder(role, side, tensors):
-    found = refusal(changed(role, side, to=tensors(FIELDS[role][side])))
-    assert role in found and side in found
+    at = [graph["file"] for graph in FIELDS["graphs"]].index(f"{role}.onnx")
+    message = refusal(changed("graphs", at, side, to=tensors(FIELDS["graphs"][at][side])))
+    assert side in message
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,52 @@ def test_a_file_entry_that_is_none(change):
     assert "manifest.json" in refusal(changed("files", 0, to={**FIELDS["files"][0], **change}))
 
 
+@pytest.mark.parametrize(
+    "graphs",
+    [
+        lambda graphs: [],
+        lambda graphs: graphs[:2],
+        lambda graphs: [*graphs, graphs[0]],
+        lambda graphs: [{**graphs[0], "variant": "uint8"}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "role": "decoder"}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "file": "encoder.uint8.onnx"}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "file": "../encoder.onnx"}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "tolerance": {"z_mean": 1e-5}}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "tolerance": 1e-5}, *graphs[1:]],
+        lambda graphs: [{**graphs[0], "parity": graphs[2]["parity"]}, *graphs[1:]],
+    ],
+)
+def test_graphs_that_are_not_one_of_each_role_and_variant(graphs):
+    assert "manifest.json" in refusal(changed("graphs", to=graphs(FIELDS["graphs"])))
+
+
+def test_schema_1_says_the_same_in_the_records_of_schema_2():
+    old = manifest.parse(json.dumps(as_schema_1(FIELDS)).encode(), "manifest.json")
+    new = manifest.parse(json.dumps(FIELDS).encode(), "manifest.json")
+    assert [graph.file for graph in old.graphs] == ["encoder.onnx", "decoder.onnx"]
+    assert [graph for graph in new.graphs if graph.variant == "float32"] == list(old.graphs)
+    assert old.parity == new.parity
+    assert (old.name, old.data, old.metrics) == (new.name, new.data, new.metrics)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.update(graphs=[]),
+        lambda fields: fields.pop("encoder"),
+        lambda fields: fields.update(encoder=[]),
+        lambda fields: fields["encoder"].update(outputs=fields["encoder"]["outputs"][:1]),
+        lambda fields: fields["encoder"].update(file="decoder.onnx"),
+        lambda fields: fields.update(latent_dim=True),
+        lambda fields: fields.update(parity={"reports": [{}]}),
+    ],
+)
+def test_schema_1_is_checked_as_strictly(change):
+    fields = as_schema_1(FIELDS)
+    change(fields)
+    assert "manifest.json" in refusal(fields)
+
+
 def test_a_key_that_stands_twice():
     text = json.dumps(FIELDS)[:-1] + ', "name": "other"}'
     with pytest.raises(BundleError, match="twice"):
@@ -175,7 +223,7 @@ def test_a_key_that_stands_twice():
 
 
 def _one_output(fields):
-    fields["encoder"].update(outputs=fields["encoder"]["outputs"][:1])
+    fields["graphs"][0].update(outputs=fields["graphs"][0]["outputs"][:1])
 
 
 def _vast_pictures(fields):

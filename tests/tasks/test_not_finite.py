@@ -1,6 +1,7 @@
 """What a damaged model gives: NaN and infinity are failed rows or an error, never a result."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -15,16 +16,14 @@ from vae_serve.model.verify import verify
 
 def damaged(tmp_path, role, value):
     """The packaged model with one weight of its last layer replaced."""
-    import shutil
-
     folder = shutil.copytree(PACKAGED, tmp_path / "damaged")
-    file = folder / f"{role}.onnx"
-    model = onnx.load(file)
-    weights = [one for one in model.graph.initializer if one.data_type == 1 and len(one.dims) > 1][-1]
-    array = numpy_helper.to_array(weights).copy()
-    array.flat[0] = value
-    weights.CopyFrom(numpy_helper.from_array(array, weights.name))
-    file.write_bytes(model.SerializeToString())
+    for file in folder.glob(f"{role}*.onnx"):
+        model = onnx.load(file)
+        weights = [one for one in model.graph.initializer if one.data_type == 1 and len(one.dims) > 1][-1]
+        array = numpy_helper.to_array(weights).copy()
+        array.flat[0] = value
+        weights.CopyFrom(numpy_helper.from_array(array, weights.name))
+        file.write_bytes(model.SerializeToString())
     return sign(folder)
 
 

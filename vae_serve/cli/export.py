@@ -78,7 +78,7 @@ def export(
         _check(asked, build.differences(asked), as_json, quiet)
         return
     manifest = build.export(asked)
-    largest = max(report.largest for report in manifest.parity.reports)
+    largest = max(report.largest for report in manifest.reports)
     if not quiet:
         console.say(f"{found.path} became {target}: {', '.join(formats)}, at most {largest:.1e} from the trained model")
     if as_json:

@@ -36,14 +36,15 @@ def inspect(
 def _of_bundle(path: Path) -> dict[str, Any]:
     loaded = bundles.load(path)
     facts = msgspec.to_builtins(loaded.manifest)
-    worst = max(facts.pop("parity")["reports"], key=lambda report: report["largest"], default=None)
+    worst = max(msgspec.to_builtins(loaded.manifest.reports), key=lambda report: report["largest"], default=None)
     graphs = {}
-    for side, contents in (("encoder", loaded.encoder), ("decoder", loaded.decoder)):
-        if contents is not None:
-            read = onnx_file.read(contents, side)
-            graphs[side] = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
+    for graph in loaded.manifest.graphs:
+        contents = loaded.graphs[graph.file]
+        read = onnx_file.read(contents, graph.file)
+        about = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
+        graphs[graph.file.removesuffix(".onnx")] = about
     return {
-        **{name: value for name, value in facts.items() if name not in ("encoder", "decoder", "files")},
+        **{name: value for name, value in facts.items() if name not in ("graphs", "parity", "files")},
         **graphs,
         "largest_difference": worst
         and {name: worst[name] for name in ("largest", "network", "copy", "tensor", "rows")},

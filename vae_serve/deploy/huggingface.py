@@ -26,11 +26,12 @@ def write(bundle: Bundle, into: Path) -> None:
     Raises:
         BundleError: the bundle has no ONNX files.
     """
-    if bundle.encoder is None or bundle.decoder is None:
+    manifest = bundle.manifest
+    if manifest.encoder is None or manifest.decoder is None:
         raise BundleError(f"{bundle.path} holds no ONNX files, which the huggingface layout needs")
     (into / "onnx").mkdir()
-    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.encoder)
-    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.decoder)
+    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.graphs[manifest.encoder.file])
+    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.graphs[manifest.decoder.file])
     for entry in bundle.manifest.files:
         if entry.path.startswith("conformance/"):
             (into / entry.path).parent.mkdir(parents=True, exist_ok=True)

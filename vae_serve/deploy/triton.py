@@ -29,15 +29,12 @@ def write(bundle: Bundle, into: Path) -> None:
     """
     manifest = bundle.manifest
     stem = re.sub(r"\W+", "_", manifest.name)
-    for network, graph, model in (
-        ("encoder", manifest.encoder, bundle.encoder),
-        ("decoder", manifest.decoder, bundle.decoder),
-    ):
-        if graph is None or model is None:
+    for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
+        if graph is None:
             raise BundleError(f"{bundle.path} holds no ONNX files, which the triton layout needs")
         folder = into / "models" / f"{stem}_{network}"
         (folder / "1").mkdir(parents=True)
-        (folder / "1" / "model.onnx").write_bytes(model)
+        (folder / "1" / "model.onnx").write_bytes(bundle.graphs[graph.file])
         (folder / "config.pbtxt").write_text(config(folder.name, graph), encoding="utf-8")
     (into / "README.md").write_text(readme.triton(manifest, stem), encoding="utf-8")
 

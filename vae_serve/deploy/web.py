@@ -25,11 +25,11 @@ import numpy.typing as npt
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.images import mnist, pixels
+from vae_serve.images import mnist
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.conformance import tolerance as read_tolerance
 from vae_serve.model.manifest import GraphSpec
-from vae_serve.model.runtime import in_batches, open_encoder
+from vae_serve.model.model import Model
 
 SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
 SPANS = (3.0, 8.0)
@@ -45,11 +45,11 @@ def write(bundle: Bundle, into: Path) -> None:
         BundleError: the bundle has no ONNX files, no conformance vectors, or fewer than two latent dimensions.
     """
     manifest = bundle.manifest
-    if bundle.encoder is None or bundle.decoder is None or manifest.encoder is None or manifest.decoder is None:
+    if manifest.encoder is None or manifest.decoder is None:
         raise BundleError(f"{bundle.path} holds no ONNX files, which the web layout needs")
     if manifest.latent_dim < 2:
         raise BundleError(f"{bundle.path} has one latent dimension; a plane needs two or more")
-    loaded: dict[str, bytes] = {manifest.encoder.file: bundle.encoder, manifest.decoder.file: bundle.decoder}
+    loaded = {graph.file: bundle.graphs[graph.file] for graph in (manifest.encoder, manifest.decoder)}
     conformance: dict[str, Any] = {"tolerance": _tolerance(bundle)}
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         conformance[network], vectors = _vectors(bundle, network, graph)
@@ -67,8 +67,8 @@ def write(bundle: Bundle, into: Path) -> None:
         "name": manifest.name,
         "latent_dim": manifest.latent_dim,
         "image_shape": manifest.image_shape,
-        "encoder": msgspec.to_builtins(manifest.encoder),
-        "decoder": msgspec.to_builtins(manifest.decoder),
+        "encoder": _graph(manifest.encoder),
+        "decoder": _graph(manifest.decoder),
         "runtime": {"file": runtime},
         "conformance": conformance,
         "scatter": {"z": "scatter/z.npy", "labels": "scatter/labels.npy"} if len(z) else None,
@@ -90,6 +90,15 @@ def _tolerance(bundle: Bundle) -> dict[str, float]:
     return read_tolerance(bundle)
 
 
+def _graph(graph: GraphSpec) -> dict[str, Any]:
+    """What the page must know to run a graph."""
+    return {
+        "file": graph.file,
+        "inputs": msgspec.to_builtins(graph.inputs),
+        "outputs": msgspec.to_builtins(graph.outputs),
+    }
+
+
 def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
     def file(tensor: str) -> str:
         return f"conformance/{network}/{tensor}.npy"
@@ -104,9 +113,7 @@ def _scatter(bundle: Bundle) -> tuple[Array, Array]:
     if bundle.manifest.data.get("name") != "mnist":
         return np.empty((0, bundle.manifest.latent_dim), np.float32), np.empty(0, np.uint8)
     images, labels = mnist.load("test")
-    encoder = open_encoder(bundle)
-    raw = encoder.spec.inputs[0].dtype == "uint8"
-    z_mean, _ = in_batches(encoder, images if raw else pixels.to_model(images))
+    z_mean, _ = Model(bundle).encode(images)
     return z_mean, labels
 
 

@@ -1,8 +1,9 @@
 """A bundle on disk: loaded and judged before anything in it is used. What it says of itself is `manifest`'s.
 
     NAME/manifest.json        names every other file with size and SHA-256, see `vae_serve.model.manifest`
-         encoder.onnx         image (batch, H, W, C) -> z_mean, z_log_var (batch, d)
-         decoder.onnx         z (batch, d) -> image (batch, H, W, C)
+         encoder.onnx         image (batch, H, W, C) float32 0..1 -> z_mean, z_log_var (batch, d)
+         encoder.uint8.onnx   the same network for bytes 0..255
+         decoder.onnx         z (batch, d) -> image (batch, H, W, C) float32 0..1
          saved_model/encoder/1/, saved_model/decoder/1/       the same names in serving_default
          conformance/         inputs and expected outputs
          README.md            a model card
@@ -20,8 +21,7 @@ from pathlib import Path
 import msgspec
 
 from vae_serve.errors import BundleError
-from vae_serve.model import manifest as manifests
-from vae_serve.model import onnx_file
+from vae_serve.model import manifest_file, onnx_file
 from vae_serve.model.files import Folder, open_folder
 from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
 from vae_serve.model.onnx_file import OnnxFile
@@ -36,8 +36,7 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    encoder: bytes | None
-    decoder: bytes | None
+    graphs: dict[str, bytes]  # by file
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -72,15 +71,14 @@ def load(path: Path) -> Bundle:
         for file in folder.files():
             if file not in named and file != MANIFEST:
                 raise BundleError(f"{path / file} is not named in the manifest; take it away")
-        graphs = {spec.file: spec for spec in (manifest.encoder, manifest.decoder) if spec}
+        graphs = {graph.file: graph for graph in manifest.graphs}
         contents = {}
         for entry in manifest.files:
             if spec := graphs.get(entry.path):
                 contents[entry.path] = _graph(folder, entry, spec, manifest)
             else:
                 folder.check(entry.path, entry.bytes, entry.sha256)
-    encoder, decoder = (contents[spec.file] if spec else None for spec in (manifest.encoder, manifest.decoder))
-    return Bundle(path, manifest, encoder, decoder)
+    return Bundle(path, manifest, contents)
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -103,7 +101,7 @@ def _read_manifest(folder: Folder, name: str = MANIFEST) -> Manifest:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
         raise BundleError(f"{folder.path} is no bundle: it has no {name}") from None
-    return manifests.parse(contents, str(folder.path / name))
+    return manifest_file.parse(contents, str(folder.path / name))
 
 
 def _graph(folder: Folder, entry: FileEntry, spec: GraphSpec, manifest: Manifest) -> bytes:

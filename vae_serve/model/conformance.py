@@ -4,6 +4,7 @@ import io
 import math
 import struct
 import tokenize
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from vae_serve.model.manifest import Role, TensorSpec
 
 RULE = "conformance/conformance.json"
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 class _Tolerance(msgspec.Struct):

@@ -7,7 +7,6 @@ runtime for more memory than its declared sizes allow.
 """
 
 import math
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,46 +128,8 @@ def read_tensor(contents: bytes, name: str) -> tuple[str, tuple[int, ...], bytes
     return tensor.name, tuple(tensor.dims), tensor.raw_data
 
 
-BYTES = "vae_serve/bytes"  # what `of_bytes` calls the input
-
-
-def of_bytes(contents: bytes, scale: float) -> bytes:
-    """A graph of one float32 input, with `BYTES` (uint8, of the same shape) in its place, which it scales first.
-
-    By DequantizeLinear (ONNX operators, opset 10 on): one float32 multiplication of exact floats, so bit for bit what
-    NumPy makes of them, and sooner (`scripts/bench embed --only array`). It has a zero point, though that is 0, because
-    ONNX Runtime 1.32 is slower without.
-    """
-    fields = protobuf.fields(_MESSAGES, "Model", memoryview(contents))
-    return b"".join(
-        _encode("Model", graph=_graph_of_bytes(one.value, scale)) if one.name == "graph" else one.whole
-        for one in fields
-    )
-
-
-def _graph_of_bytes(graph: memoryview, scale: float) -> bytes:
-    fields = list(protobuf.fields(_MESSAGES, "Graph", graph))
-    (given,) = (one.value for one in fields if one.name == "input")
-    floats, scale_name, zero_name = _decode("ValueInfo", given).name, "vae_serve/scale", "vae_serve/zero"
-    uint8 = _encode("Type", tensor_type=_encode("TensorType", elem_type=2))
-    added = _encode(
-        "Graph",
-        node=[_encode("Node", input=[BYTES, scale_name, zero_name], output=[floats], op_type="DequantizeLinear")],
-        initializer=[
-            _encode("Tensor", data_type=1, name=scale_name, raw_data=struct.pack("<f", scale)),
-            _encode("Tensor", data_type=2, name=zero_name, raw_data=b"\0"),
-        ],
-        input=[bytes(given) + _encode("ValueInfo", name=BYTES, type=uint8)],  # of what is said twice, the last counts
-    )
-    return added + b"".join(one.whole for one in fields if one.name != "input")
-
-
 def _decode(message: str, view: memoryview) -> Any:
     return protobuf.decode(_MESSAGES, message, view)
-
-
-def _encode(message: str, **fields: Any) -> bytes:
-    return protobuf.encode(_MESSAGES, message, **fields)
 
 
 def _refuse_unless(fine: bool, name: str, reason: str) -> None:
@@ -384,9 +345,24 @@ def _split(call: _Call) -> list[Shape]:
 
 OPERATORS: dict[str, Callable[[_Call], list[Shape]]] = {  # of the standard domain, and how each makes its shapes
     **dict.fromkeys(
-        ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "Softplus", "Neg", "Round", "Cast", "Identity"), _same
+        (
+            "Relu",
+            "Sigmoid",
+            "Tanh",
+            "LeakyRelu",
+            "Elu",
+            "Selu",
+            "Softplus",
+            "Neg",
+            "Round",
+            "Cast",
+            "Identity",
+            "DequantizeLinear",
+        ),
+        _same,
     ),
     **dict.fromkeys(("Add", "Mul", "Max", "Min", "Sub", "Div"), _broadcast),
+    "DequantizeLinear": _same,
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Conv": _conv,

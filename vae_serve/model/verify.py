@@ -1,15 +1,22 @@
 """A bundle held against what it says of itself, with the serving side's packages alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.model import bundle, parity, runtime, saved_model
+from vae_serve.images import pixels
+from vae_serve.model import bundle, parity, saved_model
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.conformance import vectors
-from vae_serve.model.manifest import Role
+from vae_serve.model.manifest import Graph, PixelType
+from vae_serve.model.sessions import Session
 
+Array = npt.NDArray[Any]
+
+ROWS = 32  # that are compared at a time
 BYTE_TOLERANCE = 1  # two runtimes round a float that lies at a half to either side
 
 
@@ -24,27 +31,52 @@ def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
     """
     loaded = bundle.load(path)
     saved_model.check(loaded)
-    reports: list[parity.Report] = []
-    if loaded.manifest.encoder:
-        reports += _conformance(loaded, "encoder", runtime.open_encoder(loaded))
-    if loaded.manifest.decoder:
-        reports += _conformance(loaded, "decoder", runtime.open_decoder(loaded))
+    reports = [report for graph in loaded.manifest.graphs for report in _conformance(loaded, graph)]
+    _require_same_variants(loaded)
     return loaded, reports
 
 
-def _conformance(loaded: Bundle, role: Role, network: runtime.Network) -> list[parity.Report]:
-    spec = network.spec
-    given = vectors(loaded, role, "input_0", spec.inputs[0])
+def _conformance(loaded: Bundle, graph: Graph) -> list[parity.Report]:
+    """One graph on its network's vectors, which are of floats, or of bytes in a bundle that has no other graph."""
+    stored = loaded.manifest.of_role(graph.role)[0]
+    given = vectors(loaded, graph.role, "input_0", stored.inputs[0])
+    outputs = _session(loaded, graph)(_as(given, graph.inputs[0].dtype))
+    where = f"{loaded.path / graph.file} on its conformance vectors"
     reports = []
-    for index, (tensor, found) in enumerate(zip(spec.outputs, network(given), strict=True)):
-        expected = vectors(loaded, role, f"output_{index}", tensor)
-        where = f"{loaded.path / spec.file} on its conformance vectors"
+    for index, (tensor, actual) in enumerate(zip(stored.outputs, outputs, strict=True)):
+        expected = vectors(loaded, graph.role, f"output_{index}", tensor)
         if len(expected) != len(given):
             raise BundleError(f"{where}: {len(given)} inputs and {len(expected)} of {tensor.name}")
-        if tensor.dtype == "uint8":
-            apart = np.abs(expected.astype(int) - found.astype(int))
-            if apart.max() > BYTE_TOLERANCE:
-                raise ParityError(f"{where}: {tensor.name} is off by {apart.max()}")
+        if actual.dtype == np.uint8:
+            off = int(np.abs(_as(expected, "uint8").astype(int) - actual.astype(int)).max())
+            if off > BYTE_TOLERANCE:
+                raise ParityError(f"{where}: {tensor.name} is off by {off}")
             continue
-        reports.append(parity.require(parity.compare(tensor.name, expected, found), where))
+        reports.append(parity.require(parity.compare(tensor.name, expected, actual), where))
     return reports
+
+
+def _require_same_variants(loaded: Bundle) -> None:
+    """Bytes and their floats must give the same vectors, whichever graph takes them: all 256 levels are tried."""
+    graphs = {graph.variant: graph for graph in loaded.manifest.of_role("encoder")}
+    if len(graphs) < 2:
+        return
+    levels = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, *loaded.manifest.image_shape))
+    sessions = {variant: _session(loaded, graph) for variant, graph in graphs.items()}
+    for start in range(0, len(levels), ROWS):
+        rows = levels[start : start + ROWS]
+        outputs = [session(_as(rows, variant)) for variant, session in sessions.items()]
+        if any(one.tobytes() != other.tobytes() for one, other in zip(*outputs, strict=True)):
+            files = " and ".join(graph.file for graph in graphs.values())
+            raise ParityError(f"{loaded.path}: {files} do not give the same of the same image")
+
+
+def _session(loaded: Bundle, graph: Graph) -> Session:
+    return Session(loaded.graphs[graph.file], graph, str(loaded.path / graph.file))
+
+
+def _as(images: Array, dtype: PixelType) -> Array:
+    """Images of one type as those of another; what is no image is float32 in any graph."""
+    if images.dtype == dtype:
+        return images
+    return pixels.to_bytes(images) if dtype == "uint8" else pixels.to_model(images)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.errors import BundleError, OutputError, UsageError
+from vae_serve.errors import OutputError, UsageError
 from vae_serve.images import pixels
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import Network, open_decoder
+from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.sources.latents import Points
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 Report = Callable[..., None]  # told (pictures done, pictures in all)
 
-BATCH = 64  # points a call: what the decoder has in hand then fits into a core's second-level cache
 TASK_POINTS = 1024  # that one thread decodes in one go
 SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory until the shard is written
 MOST_SHARDS = 1_000_000  # of one job
@@ -62,39 +61,20 @@ class Tiling:
         return np.stack([pixels.tile(tile, self.columns) for tile in tiles])
 
 
-def decode(decoder: Network, z: Floats) -> Bytes:
+def decode(model: Model, z: Floats) -> Bytes:
     """Points (n, d) to images (n, H, W, C); black where a point is NaN."""
     blank = np.asarray(np.isnan(z).any(axis=1))
-    asked = np.where(blank[:, None], np.float32(0), z)
-    (_, *shape) = decoder.spec.outputs[0].shape
-    images = np.empty((len(z), *map(int, shape)), np.uint8)
-    for start in range(0, len(z), BATCH):
-        (image,) = decoder(asked[start : start + BATCH])
-        room = images[start : start + BATCH]
-        if image.dtype == np.uint8:
-            room[:] = image
-        else:
-            require_finite(image, asked[start : start + BATCH])
-            pixels.to_bytes(image, room)
+    images = model.decode(np.where(blank[:, None], np.float32(0), z), "uint8")
     images[blank] = 0
     return images
 
 
-def require_finite(images: Floats, z: Floats) -> None:
-    """Raises BundleError where the decoder has made NaN or infinity (n, H, W, C) of finite points (n, d)."""
-    if np.isfinite(images.max()) and np.isfinite(images.min()):  # either passes NaN on
-        return
-    at = int(np.argmin(np.isfinite(images).reshape(len(images), -1).all(axis=1)))
-    point = ", ".join(f"{value:g}" for value in z[at, :4].tolist()) + (", ..." if z.shape[1] > 4 else "")
-    raise BundleError(f"the decoder gives NaN or infinity for z = ({point}): the model is damaged, or z too far out")
-
-
-def draw_one(decoder: Network, points: Points, tiling: Tiling, workers: int) -> Bytes:
+def draw_one(model: Model, points: Points, tiling: Tiling, workers: int) -> Bytes:
     """The one picture (H, W, C) that the points make."""
     z = tiling.rows(points, 0, 1)
     tasks = [z[start : start + TASK_POINTS] for start in range(0, len(z), TASK_POINTS)]
     with ThreadPoolExecutor(workers) as pool:
-        images = np.concatenate(list(pool.map(lambda task: decode(decoder, task), tasks)))
+        images = np.concatenate(list(pool.map(lambda task: decode(model, task), tasks)))
     picture: Bytes = tiling.tile(images)[0]
     return picture
 
@@ -169,7 +149,7 @@ def draw_many(
         try:
             if job.missing:
                 form.begin(job)
-                _make(job, open_decoder(bundle), points, tiling, form, workers, report)
+                _make(job, Model(bundle, threads=1), points, tiling, form, workers, report)
             whole = form.whole(job)
             if out.is_dir():
                 out.rename(aside / "replaced")
@@ -203,15 +183,13 @@ def _sweep(aside: Path, plan: "Plan") -> None:
                 shutil.rmtree(aside)
 
 
-def _make(
-    job: "Job", decoder: Network, points: Points, tiling: Tiling, form: "Form", workers: int, report: Report
-) -> None:
+def _make(job: "Job", model: Model, points: Points, tiling: Tiling, form: "Form", workers: int, report: Report) -> None:
     """Makes the missing shards: threads work on the next ones while one is being written."""
     each = max(1, TASK_POINTS // tiling.points)  # pictures a task
     done = job.plan.rows - sum(shard.stop - shard.start for shard in job.missing)
 
     def make(start: int, z: Floats) -> tuple[int, Any]:
-        pictures = tiling.tile(decode(decoder, z))
+        pictures = tiling.tile(decode(model, z))
         return len(pictures), form.put(start, pictures, z)
 
     def finish(shard: "Shard", tasks: list[Future[tuple[int, Any]]]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import OutputError, SourceError
-from vae_serve.images.pixels import PixelRule, to_bytes
+from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import shards
 from vae_serve.jobs.decode_pool import Decoders
 from vae_serve.jobs.decoding import Chunk, decoded_here, sliced
@@ -32,7 +32,7 @@ from vae_serve.sources.names import shown
 from vae_serve.tasks.assembler import Gathered, Gathering
 
 if TYPE_CHECKING:
-    from vae_serve.model.runtime import Network
+    from vae_serve.model.model import Model
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -170,10 +170,12 @@ def _run(job: Job, work: Work, report: Report) -> None:
         workers = min(work.options.workers, tasks.count)
         decoders = Decoders(work.source, work.rule, tasks, workers=workers, capacity=capacity, private=(job.lock,))
     try:
-        encoder = open_encoder(work.source, work.bundle)
+        from vae_serve.model.model import Model
+
+        model = Model(work.bundle, threads=1, batch=work.options.batch)
         gathering = Gathering(missing, work.layout)
         threads = [
-            Thread(target=_lane, args=(chunks, encoder, work, gathering), daemon=True)
+            Thread(target=_lane, args=(chunks, model, gathering), daemon=True)
             for chunks in _lanes(work, tasks, decoders, capacity)
         ]
         for thread in threads:
@@ -219,34 +221,16 @@ def _lanes(work: Work, tasks: Tasks, decoders: Decoders | None, capacity: int) -
     return [decoded_here(work.source, work.rule, tasks, capacity)]
 
 
-def _lane(chunks: Iterator[tuple[Chunk, Array]], encoder: "Network", work: Work, gathering: Gathering) -> None:
+def _lane(chunks: Iterator[tuple[Chunk, Array]], model: "Model", gathering: Gathering) -> None:
     """One thread's life. What goes wrong in it is raised by the main thread."""
     try:
         for chunk, pixels in chunks:
             begun = time.perf_counter()
-            outputs = encode(encoder, pixels, work.options.batch)
+            z_mean, z_log_var = model.encode(pixels, check=False)
+            outputs = {"z_mean": z_mean, "z_log_var": z_log_var}
             gathering.add(chunk, pixels, outputs, time.perf_counter() - begun)
     except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to
         gathering.full.put(error)
-
-
-def open_encoder(source: Pictures | Arrays, bundle: bundles.Bundle) -> "Network":
-    """An encoder for what the source gives."""
-    from vae_serve.model import runtime
-
-    return runtime.open_encoder(bundle, of_bytes=not isinstance(source, Arrays) or source.dtype == np.uint8)
-
-
-def encode(encoder: "Network", pixels: Array, batch: int) -> dict[str, Floats]:
-    """The encoder's outputs (n, d) by name. Floats are rounded where it takes bytes."""
-    parts = []
-    for start in range(0, len(pixels), batch):
-        rows = pixels[start : start + batch]
-        if encoder.spec.inputs[0].dtype == "uint8" and rows.dtype != np.uint8:
-            rows = to_bytes(rows)
-        parts.append(encoder(rows))
-    names = [output.name for output in encoder.spec.outputs]
-    return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def _next_full(gathering: Gathering, options: Options, total: int, report: Report) -> Gathered:

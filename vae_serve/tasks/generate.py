@@ -16,7 +16,7 @@ from vae_serve.errors import ImageError, SourceError, UsageError
 from vae_serve.images import pixels, png
 from vae_serve.model import samplers
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import open_decoder
+from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.sources import latents as latent_sources
 from vae_serve.sources.latents import Points
@@ -82,7 +82,7 @@ def generate(bundle: Bundle, wish: Wish, report: Callable[..., None] = lambda *_
         points = latent_sources.part(points, first * tiling.points, min(last * tiling.points, points.count))
     if whole == 1 and _is_png(out):
         drawing.refuse_existing(out, wish.overwrite)
-        picture = drawing.draw_one(open_decoder(bundle), points, tiling, wish.workers)
+        picture = drawing.draw_one(Model(bundle, threads=1), points, tiling, wish.workers)
         drawing.write_file(out, png.encode(_labelled(picture, wish) if wish.axes else picture))
     else:
         from vae_serve.results.pictures import Numbering
@@ -184,7 +184,6 @@ def _axis(wish: Wish) -> Floats:
 def _encoded(file: Path, bundle: Bundle) -> Floats:
     """A picture's z_mean (d,)."""
     from vae_serve.images.decode import decode
-    from vae_serve.model.runtime import open_encoder
     from vae_serve.sources.files import read_file
 
     rule = pixels.PixelRule.from_json(bundle.manifest.pixels)
@@ -192,8 +191,8 @@ def _encoded(file: Path, bundle: Bundle) -> Floats:
         picture = decode(read_file(os.fsencode(file)), rule)
     except ImageError as error:
         raise SourceError(f"{file}: {error}") from error
-    z_mean: Floats = open_encoder(bundle, of_bytes=True)(picture.pixels[np.newaxis])[0][0]
-    return z_mean
+    z_mean, _ = Model(bundle, threads=1).encode(picture.pixels[np.newaxis])
+    return np.asarray(z_mean[0])
 
 
 def _default_name(wish: Wish) -> Path:

@@ -21,13 +21,12 @@ from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decoding import Chunk, decoded_here, sliced
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import Network, in_batches, open_decoder
+from vae_serve.model.model import Model
 from vae_serve.results import tables, writers
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
 from vae_serve.tasks.assembler import not_finite
-from vae_serve.tasks.embed import encode, open_encoder
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
@@ -37,7 +36,6 @@ TABLE = "errors.parquet"
 SHEET_SIDE = 720  # pixels, about; a sheet has 12 x 22 pairs of digits
 GAP = 2  # white pixels around a pair
 NO_PICTURE = 128  # grey level in the place of a picture that cannot be read
-BATCH = 32  # points a call of the decoder, as in `drawing`
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _tables(
     source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, folder: Path, sums: Sums, report: Report
 ) -> Iterator[pa.Table]:
     """Makes sheet after sheet, and gives the rows of each."""
-    encoder, decoder = open_encoder(source, bundle), open_decoder(bundle)
+    model = Model(bundle, threads=1)
     count = source.names.count
     capacity = per_sheet(rule)
     tasks = iter([range(start, min(start + capacity, count)) for start in range(0, count, capacity)])
@@ -158,7 +156,7 @@ def _tables(
     else:
         chunks = decoded_here(source, rule, tasks, capacity)
     for number, (chunk, pixels) in enumerate(chunks):
-        table, sheet = _one(source, chunk, pixels, encoder, decoder, sums, per_row(rule))
+        table, sheet = _one(source, chunk, pixels, model, sums, per_row(rule))
         (folder / f"sheet-{number:05}.png").write_bytes(png.encode(sheet))
         report(chunk.rows.stop, count, errors=sums.failed)
         yield table
@@ -168,18 +166,17 @@ def _one(
     source: Pictures | Arrays,
     chunk: Chunk,
     pixels: Array,
-    encoder: Network,
-    decoder: Network,
+    model: Model,
     sums: Sums,
     columns: int,
 ) -> tuple[pa.Table, Bytes]:
     """The rows and the sheet of one chunk."""
-    latents = encode(encoder, pixels, BATCH)
-    failures = {**chunk.failures, **not_finite(chunk, latents, "encoder")}
-    (drawn,) = in_batches(decoder, np.nan_to_num(latents["z_mean"], posinf=0, neginf=0), BATCH)
+    z_mean, z_log_var = model.encode(pixels, check=False)
+    failures = {**chunk.failures, **not_finite(chunk, {"z_mean": z_mean, "z_log_var": z_log_var}, "encoder")}
+    drawn = model.decode(np.nan_to_num(z_mean, posinf=0, neginf=0), check=False)
     failures |= not_finite(chunk, {"image": drawn.reshape(len(drawn), -1)}, "decoder", failures)
     original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
-    image = to_model(drawn) if drawn.dtype == np.uint8 else drawn.copy()
+    image = drawn
     fine = np.ones(len(pixels), bool)
     fine[[row - chunk.rows.start for row in failures]] = False
     image[~fine] = 0

@@ -6,19 +6,9 @@ import tensorflow as tf
 
 from vae_serve.export.network import Network, as_function
 from vae_serve.images.pixels import SCALE
-from vae_serve.model.manifest import GraphSpec, PixelType, contract
+from vae_serve.model.manifest import GraphSpec
 
 Function = Any  # tf.function ships no types
-
-
-def encoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: PixelType) -> GraphSpec:
-    """The contract of an encoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
-    return GraphSpec("encoder.onnx", *contract("encoder", pixels, image_shape, latent_dim))
-
-
-def decoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: PixelType) -> GraphSpec:
-    """The contract of a decoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
-    return GraphSpec("decoder.onnx", *contract("decoder", pixels, image_shape, latent_dim))
 
 
 def serving_function(network: Network, spec: GraphSpec) -> Function:
