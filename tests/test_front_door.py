@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vae_serve.model import runtime
-from vae_serve.model.bundle import load
+from vae_serve.model.model import Model
 
 
 def shown_in_the_readme(command: str) -> list[str]:
@@ -55,8 +54,7 @@ def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path)
 
     from vae_serve.model.bundle import find
 
-    bundle = load(find(None, exports=tmp_path / "none"))
-    (expected,) = runtime.open_decoder(bundle)(np.zeros((1, 2), np.float32))
+    expected = Model.load(find(None, exports=tmp_path / "none")).decode(np.zeros((1, 2)))
     centre = np.asarray(Image.open(tmp_path / "grid.png"))[7 * 28 : 8 * 28, 7 * 28 : 8 * 28]
     assert np.array_equal(centre, to_bytes(expected)[0, :, :, 0])
 

@@ -3,6 +3,7 @@
     VaeServeError               could not do it
     ├── UsageError              an option's value makes no sense
     ├── MissingExtra            a command needs packages that are not installed
+    ├── InputError              an array given to the Python API has another shape, type or range than it takes
     ├── SourceError             the images, latents or data to work on cannot be used
     │   └── ImageError          one image cannot be used; in a batch it becomes a row, with `kind`
     ├── OutputError             the place to write to cannot be used: it exists, is read-only, is full
@@ -22,6 +23,10 @@ class VaeServeError(Exception):
 
 class UsageError(VaeServeError):
     """An option's value makes no sense, or two options do not go together."""
+
+
+class InputError(VaeServeError):
+    """An argument of the Python API has another shape, type or range than it takes."""
 
 
 class MissingExtra(VaeServeError):

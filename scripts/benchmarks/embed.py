@@ -28,7 +28,9 @@ from vae_serve.cores import cores
 from vae_serve.images import fast, mnist
 from vae_serve.images.pixels import PixelRule, to_model
 from vae_serve.model import bundle as bundles
-from vae_serve.model import runtime
+from vae_serve.model.manifest import graph_spec
+from vae_serve.model.model import BATCH
+from vae_serve.model.sessions import Session
 from vae_serve.sources.opening import open_source
 from vae_serve.tasks.embed import Options, embed
 
@@ -195,7 +197,8 @@ def array(work: Path, count: int, rounds: int) -> None:
     write_array(path, images, count)
     bundle = bundles.load(bundles.find(None))
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    network, of_bytes = runtime.open_encoder(bundle), runtime.open_encoder(bundle, of_bytes=True)
+    specs = [graph_spec("encoder", kind, rule.shape, bundle.manifest.latent_dim) for kind in ("float32", "uint8")]
+    network, of_bytes = (Session(bundle.graphs[spec.file], spec, spec.file) for spec in specs)
     some = images[:20_000]
     floats = to_model(some)
     raw: dict[int, list[float]] = {batch: [] for batch in BATCHES}
@@ -207,10 +210,10 @@ def array(work: Path, count: int, rounds: int) -> None:
         for batch in BATCHES:
             raw[batch].append(count / seconds(lambda batch=batch: encode_only(network, floats, count, batch)))
         from_bytes["NumPy"].append(
-            count / seconds(lambda: encode_only(lambda rows: network(to_model(rows)), some, count, runtime.BATCH))
+            count / seconds(lambda: encode_only(lambda rows: network(to_model(rows)), some, count, BATCH["encoder"]))
         )
         from_bytes["DequantizeLinear"].append(
-            count / seconds(lambda: encode_only(of_bytes, some, count, runtime.BATCH))
+            count / seconds(lambda: encode_only(of_bytes, some, count, BATCH["encoder"]))
         )
         made.append(
             count / seconds(lambda: embed(open_source(str(path)), bundle, rule, options, lambda *_, **__: None))

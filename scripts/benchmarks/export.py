@@ -40,9 +40,9 @@ import tf2onnx
 from vae_serve.export import gate
 from vae_serve.export.build import FORMS, deployed
 from vae_serve.export.convert.onnx import OPSET, to_onnx
-from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.images import mnist, pixels
 from vae_serve.model import parity
+from vae_serve.model.manifest import graph_spec
 from vae_serve.train import architectures, runs
 from vae_serve.train.config import Config
 
@@ -80,11 +80,15 @@ def main() -> None:
     print("|" + "---|" * (11 + 2 * len(WEB_BATCHES) * asked.web))
     for name, encoder, decoder in (*_from_runs(asked.runs), *_shaken(asked.arch if not asked.runs else [])):
         shape, latent_dim = tuple(encoder.inputs[0].shape[1:]), int(decoder.inputs[0].shape[1])
-        spec = encoder_spec(shape, latent_dim, "float32")
+        spec = graph_spec("encoder", "float32", shape, latent_dim)
         _table(name, encoder, spec, gate.rows_within_budget(encoder, pixels.to_model(images)), asked.web)
         z = np.random.default_rng(0).standard_normal((10_000, latent_dim), np.float32)
         _table(
-            name, decoder, decoder_spec(shape, latent_dim, "float32"), gate.rows_within_budget(decoder, z), asked.web
+            name,
+            decoder,
+            graph_spec("decoder", "float32", shape, latent_dim),
+            gate.rows_within_budget(decoder, z),
+            asked.web,
         )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vae_serve.cores import cores
 from vae_serve.model import bundle as bundles
-from vae_serve.model import runtime, samplers
+from vae_serve.model import samplers
+from vae_serve.model.model import Model
 from vae_serve.tasks.generate import generate
 from vae_serve.tasks.generate_options import GenerateOptions
 
@@ -60,13 +61,13 @@ def main() -> None:
 
 def bulk(room: Path, count: int, rounds: int) -> None:
     bundle = bundles.load(bundles.find(None))
-    decoder = runtime.open_decoder(bundle)
+    models = {batch: Model(bundle, threads=1, batch=batch) for batch in BATCHES}
     raw: dict[int, list[float]] = {batch: [] for batch in BATCHES}
     made: dict[str, list[float]] = {suffix: [] for suffix in FORMS}
     ratios: list[float] = []
     for number in range(rounds):
         for batch in BATCHES:
-            raw[batch].append(count / seconds(lambda batch=batch: decode_only(decoder, count, batch)))
+            raw[batch].append(count / seconds(lambda batch=batch: decode_only(models[batch], count, batch)))
         for suffix in FORMS:
             some = count if suffix in (".npy", ".npz") else count // PNG_PART
             options = GenerateOptions(count=some, out=room / f"{number}{suffix}", workers=cores())
@@ -85,14 +86,14 @@ def bulk(room: Path, count: int, rounds: int) -> None:
     print(f"\nThe array's share is the median of the rounds' own ratios, which went from {spread}; the aim is 85 %.")
 
 
-def decode_only(decoder: runtime.Network, count: int, batch: int) -> None:
+def decode_only(model: Model, count: int, batch: int) -> None:
     """The decoder alone: as many threads as cores, one session, the same points again and again, results dropped."""
-    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, int(decoder.spec.inputs[0].shape[1]))
+    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, model.latent_dim)
 
     def work(number: int) -> None:
         for start in range(0, count // cores(), batch):
             at = start % (len(z) - batch + 1)
-            decoder(z[at : at + batch])
+            model.decode(z[at : at + batch])
 
     with ThreadPoolExecutor(cores()) as threads:
         list(threads.map(work, range(cores())))

@@ -13,13 +13,13 @@ from vae_serve.errors import UsageError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
 from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
-from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.network import Layer, Scale
 from vae_serve.images import pixels
 from vae_serve.model import onnx as contract
 from vae_serve.model import parity
+from vae_serve.model.manifest import graph_spec
 
-FULL = gate.LEVELS["full optimisation"]
+FULL = "full optimisation"
 
 SIZES = [
     ("conv", (28, 28, 1), 2),
@@ -36,8 +36,8 @@ SIZES = [
 def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
     model = make(arch, shape, latent_dim, rows=12)
     given_ = (
-        (model.encoder, encoder_spec(shape, latent_dim, "float32"), pixels.to_model(model.images)),
-        (model.decoder, decoder_spec(shape, latent_dim, "float32"), model.codes),
+        (model.encoder, graph_spec("encoder", "float32", shape, latent_dim), pixels.to_model(model.images)),
+        (model.decoder, graph_spec("decoder", "float32", shape, latent_dim), model.codes),
     )
     for trained, spec, rows in given_:
         network = deployed(trained, form)
@@ -58,8 +58,8 @@ def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
 def test_every_tensor_of_an_export_has_the_shape_that_the_reader_infers(arch, shape, latent_dim, pixels_dtype, form):
     model = make(arch, shape, latent_dim, rows=1)
     for trained, spec in (
-        (model.encoder, encoder_spec(shape, latent_dim, pixels_dtype)),
-        (model.decoder, decoder_spec(shape, latent_dim, pixels_dtype)),
+        (model.encoder, graph_spec("encoder", pixels_dtype, shape, latent_dim)),
+        (model.decoder, graph_spec("decoder", pixels_dtype, shape, latent_dim)),
     ):
         converted = with_all_outputs(convert(deployed(trained, form), spec, OPSET, {}))
         agrees(converted, contract.read(converted.SerializeToString(), spec.file))
@@ -81,7 +81,7 @@ def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():
     x = keras.layers.Add()([x, keras.layers.Dense(12, activation="elu")(z)])
     x = keras.layers.Reshape((2, 2, 3), name="image")(keras.layers.Activation("sigmoid")(x))
     model = keras.Model(z, x)
-    spec = decoder_spec((2, 2, 3), 3, "float32")
+    spec = graph_spec("decoder", "float32", (2, 2, 3), 3)
     rows = np.random.default_rng(0).standard_normal((9, 3), np.float32)
     (found,) = gate.run_onnx(_without_rules(deployed(model, "blocks"), spec), spec, FULL)(rows)
     assert parity.difference(model(rows).numpy(), found).max() <= 1e-5
@@ -93,7 +93,7 @@ def _without_rules(network, spec) -> bytes:
 
 @pytest.mark.parametrize("opset", [13, 14, 17, 18, 21, NEWEST_OPSET])
 def test_every_opset_gives_the_same_numbers(small, opset):
-    spec = decoder_spec((28, 28, 1), 2, "float32")
+    spec = graph_spec("decoder", "float32", (28, 28, 1), 2)
     contents = to_onnx(deployed(small.decoder, "blocks"), spec, opset, {})
     model = onnx.load_from_string(contents)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
@@ -105,13 +105,16 @@ def test_every_opset_gives_the_same_numbers(small, opset):
 @pytest.mark.parametrize("opset", [0, 12, NEWEST_OPSET + 1])
 def test_an_opset_that_cannot_be_had_is_refused(small, opset):
     with pytest.raises(UsageError, match=f"--opset {opset}"):
-        to_onnx(deployed(small.decoder, "layers"), decoder_spec((28, 28, 1), 2, "float32"), opset, {})
+        to_onnx(deployed(small.decoder, "layers"), graph_spec("decoder", "float32", (28, 28, 1), 2), opset, {})
 
 
 @pytest.fixture(scope="module")
 def runs(small) -> dict:
     """For each network: the trained model and its export, as functions."""
-    specs = {"encoder": encoder_spec((28, 28, 1), 2, "float32"), "decoder": decoder_spec((28, 28, 1), 2, "float32")}
+    specs = {
+        "encoder": graph_spec("encoder", "float32", (28, 28, 1), 2),
+        "decoder": graph_spec("decoder", "float32", (28, 28, 1), 2),
+    }
     models = {"encoder": small.encoder, "decoder": small.decoder}
     return {
         name: (

@@ -11,11 +11,11 @@ from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
 from vae_serve.export.convert.onnx import OPSET, to_onnx
-from vae_serve.export.convert.signature import decoder_spec, encoder_spec
 from vae_serve.export.gate import Side
 from vae_serve.images import pixels
 from vae_serve.model import bundle
 from vae_serve.model import onnx as contract
+from vae_serve.model.manifest import graph_spec
 from vae_serve.model.verify import verify
 
 SHAPE, LATENT_DIM = (28, 28, 1), 2
@@ -23,13 +23,13 @@ SHAPE, LATENT_DIM = (28, 28, 1), 2
 
 @pytest.fixture(scope="module")
 def encoder(small) -> tuple[Side, bytes]:
-    side = gate.encoder_side(small.encoder, encoder_spec(SHAPE, LATENT_DIM, "float32"), small.images)
+    side = gate.encoder_side(small.encoder, graph_spec("encoder", "float32", SHAPE, LATENT_DIM), small.images)
     return side, to_onnx(deployed(small.encoder, "blocks"), side.spec, OPSET, {})
 
 
 @pytest.fixture(scope="module")
 def decoder(small) -> tuple[Side, bytes]:
-    spec = decoder_spec(SHAPE, LATENT_DIM, "float32")
+    spec = graph_spec("decoder", "float32", SHAPE, LATENT_DIM)
     outputs = gate.in_chunks(gate.run_keras(small.decoder), small.codes)
     return Side("decoder", spec, small.codes, tuple(outputs)), to_onnx(
         deployed(small.decoder, "blocks"), spec, OPSET, {}
@@ -56,7 +56,7 @@ def caught(side: Side, contents: bytes) -> str:
 def test_the_exports_pass(encoder, decoder):
     for side, contents in (encoder, decoder):
         reports = gate.check_onnx(side, contents)
-        assert {report["copy"] for report in reports} == {f"ONNX, {level}" for level in gate.LEVELS}
+        assert {report.copy for report in reports} == {f"ONNX, {level}" for level in gate.LEVELS}
         assert max(report["largest"] for report in reports) <= 1e-5
 
 
@@ -110,7 +110,7 @@ def test_nhwc_read_as_nchw():
     from tests.export.conftest import make
 
     model = make("conv", (6, 6, 3), 2, rows=20)
-    side = gate.encoder_side(model.encoder, encoder_spec((6, 6, 3), 2, "float32"), model.images)
+    side = gate.encoder_side(model.encoder, graph_spec("encoder", "float32", (6, 6, 3), 2), model.images)
     contents = to_onnx(deployed(model.encoder, "layers"), side.spec, OPSET, {})
 
     def misread(graph):
@@ -179,11 +179,11 @@ def test_a_byte_may_be_off_only_at_a_half():
 @pytest.mark.parametrize("form", ["blocks", "layers"])
 def test_raw_pixels_go_in_and_come_out(small, form):
     """The uint8 graphs pass the gate, and a truncating one does not."""
-    given = gate.encoder_side(small.encoder, encoder_spec(SHAPE, LATENT_DIM, "uint8"), small.images[:64])
+    given = gate.encoder_side(small.encoder, graph_spec("encoder", "uint8", SHAPE, LATENT_DIM), small.images[:64])
     assert given.inputs.dtype == np.uint8
     gate.check_onnx(given, to_onnx(deployed(small.encoder, form), given.spec, OPSET, {}))
 
-    spec = decoder_spec(SHAPE, LATENT_DIM, "uint8")
+    spec = graph_spec("decoder", "uint8", SHAPE, LATENT_DIM)
     floats = gate.in_chunks(gate.run_keras(small.decoder), small.codes[:64])
     side = Side("decoder", spec, small.codes[:64], tuple(floats))
     contents = to_onnx(deployed(small.decoder, form), spec, OPSET, {})
@@ -227,8 +227,7 @@ def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, sm
 def test_the_manifest_of_the_packaged_model_tells_what_was_compared():
     from tests.export.conftest import PACKAGED
 
-    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity["reports"]
-    assert {report["copy"] for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
-    assert {report["rows"] for report in reports if report["network"] == "encoder"} == {10_000}
-    assert all({"largest", "mean", "p999", "index", "expected", "actual"} <= set(report) for report in reports)
-    assert max(report["largest"] for report in reports) <= 1e-5
+    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity.reports
+    assert {report.copy for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
+    assert {report.rows for report in reports if report.network == "encoder"} == {10_000}
+    assert max(report.largest for report in reports) <= 1e-5

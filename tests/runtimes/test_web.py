@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_serve.model import bundle, runtime
+from vae_serve.model.model import Model
 
 CONFORMANCE = Path(__file__).parents[2] / "scripts" / "conformance"
 
@@ -56,7 +56,7 @@ def test_a_dragged_point_follows_the_mouse_and_shows_what_the_decoder_gives_ther
     point = numbers(visit["dragged"]["point"])
     span = visit["span"]
     assert point == pytest.approx([(2 * 0.62 - 1) * span, (1 - 2 * 0.41) * span], abs=0.02)  # to a pixel
-    [expected] = runtime.open_decoder(bundle.load(of_mnist))(np.array([point], np.float32))
+    [expected] = Model.load(of_mnist).decode([point])
     shown = np.array(visit["dragged"]["pixels"]) / 255
     # the page shows bytes, and prints the point to two decimals
     assert np.abs(shown - expected.ravel()).max() < 1 / 255 + 0.01
@@ -68,7 +68,7 @@ def test_arrow_keys_move_the_point(visit):
 
 def test_a_drawn_digit_lands_where_the_encoder_puts_it_and_the_point_goes_there(visit, of_mnist):
     image = np.array(visit["drawn"]["pixels"], np.float32).reshape(1, 28, 28, 1) / 255
-    z_mean, z_log_var = runtime.open_encoder(bundle.load(of_mnist))(image)
+    z_mean, z_log_var = Model.load(of_mnist).encode(image)
     mean_0, deviation_0, mean_1, deviation_1 = numbers(visit["drawn"]["landed"])
     assert [mean_0, mean_1] == pytest.approx(z_mean[0], abs=0.02)  # of 8-bit pixels here, of floats there
     assert [deviation_0, deviation_1] == pytest.approx(np.exp(z_log_var[0] / 2), abs=0.02)

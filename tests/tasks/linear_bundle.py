@@ -7,32 +7,59 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vae_serve.images.pixels import PixelRule
-from vae_serve.model.bundle import FileEntry, GraphSpec, Manifest, TensorSpec
+from vae_serve.images.pixels import SCALE, PixelRule
+from vae_serve.model.manifest import (
+    ROLES,
+    SCHEMA_VERSION,
+    FileEntry,
+    Graph,
+    Manifest,
+    Parity,
+    PixelType,
+    Role,
+    graph_spec,
+)
 
 Shape = tuple[int, int, int]
 
 
-def write(folder: Path, latent_dim: int = 2, image_shape: Shape = (6, 5, 1), weights_seed: int = 0) -> Path:
-    """Writes a bundle: z_mean = image @ E, z_log_var = -z_mean, image = sigmoid(z @ decoder_weights + 0.1)."""
+def write(
+    folder: Path,
+    latent_dim: int = 2,
+    image_shape: Shape = (6, 5, 1),
+    weights_seed: int = 0,
+    variant: PixelType = "float32",
+) -> Path:
+    """Writes a bundle: z_mean = image @ E, z_log_var = -z_mean, image = sigmoid(z @ decoder_weights + 0.1).
+
+    `variant`: of both graphs, which there are no others of.
+    """
     size = int(np.prod(image_shape))
     image, z = ["batch", *image_shape], ["batch", latent_dim]
+    of_bytes = variant == "uint8"
     encoder = _model(
         [
-            helper.make_node("Reshape", ["image", "flat"], ["rows"]),
+            *([helper.make_node("DequantizeLinear", ["image", "scale", "zero"], ["pixels"])] if of_bytes else []),
+            helper.make_node("Reshape", ["pixels" if of_bytes else "image", "flat"], ["rows"]),
             helper.make_node("MatMul", ["rows", "weights"], ["z_mean"]),
             helper.make_node("Neg", ["z_mean"], ["z_log_var"]),
         ],
         {"image": image},
         {"z_mean": z, "z_log_var": z},
-        {"flat": np.array([-1, size]), "weights": decoder_weights(latent_dim, image_shape, weights_seed).T / size},
+        {
+            "flat": np.array([-1, size]),
+            "weights": decoder_weights(latent_dim, image_shape, weights_seed).T / size,
+            **({"scale": np.array(SCALE), "zero": np.array(0, np.uint8)} if of_bytes else {}),
+        },
+        variant,
     )
     decoder = _model(
         [
             helper.make_node("MatMul", ["z", "weights"], ["product"]),
             helper.make_node("Add", ["product", "bias"], ["sum"]),
             helper.make_node("Sigmoid", ["sum"], ["rows"]),
-            helper.make_node("Reshape", ["rows", "shape"], ["image"]),
+            helper.make_node("Reshape", ["rows", "shape"], ["floats" if of_bytes else "image"]),
+            *(_to_bytes() if of_bytes else []),
         ],
         {"z": z},
         {"image": image},
@@ -40,33 +67,37 @@ def write(folder: Path, latent_dim: int = 2, image_shape: Shape = (6, 5, 1), wei
             "shape": np.array([-1, *image_shape]),
             "weights": decoder_weights(latent_dim, image_shape, weights_seed),
             "bias": np.float32([0.1]),
+            **({"top": np.float32([255])} if of_bytes else {}),
         },
+        variant,
     )
     folder.mkdir(parents=True)
     entries = []
-    for name, contents in {"encoder.onnx": encoder, "decoder.onnx": decoder}.items():
+    graphs = tuple(_graph(role, image_shape, latent_dim, variant) for role in ROLES)
+    for name, contents in zip([graph.file for graph in graphs], (encoder, decoder), strict=True):
         (folder / name).write_bytes(contents)
         entries.append(FileEntry(name, len(contents), hashlib.sha256(contents).hexdigest()))
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name=folder.name,
         arch="linear",
         latent_dim=latent_dim,
         image_shape=image_shape,
         pixels=PixelRule(*image_shape).to_json(),
-        encoder=GraphSpec("encoder.onnx", (_spec("image", image),), (_spec("z_mean", z), _spec("z_log_var", z))),
-        decoder=GraphSpec("decoder.onnx", (_spec("z", z),), (_spec("image", image),)),
+        graphs=graphs,
+        signature_pixels=variant,
         opset=17,
         ir_version=8,
-        parameters={},
+        parameters={"encoder": 0, "decoder": 0, "trainable": 0},
         weights_sha256=entries[1].sha256,
-        data={},
+        data={"name": "none"},
         training={},
         metrics={},
-        parity={},
+        parity=Parity(1e-5, "", ()),
         versions={},
         licence="MIT",
         files=tuple(entries),
+        form="layers",
     )
     (folder / "manifest.json").write_text(manifest.to_json())
     return folder
@@ -89,9 +120,21 @@ def encoded(images: np.ndarray, latent_dim: int = 2, seed: int = 0) -> np.ndarra
     return rows @ decoder_weights(latent_dim, images.shape[1:], seed).T / rows.shape[1]
 
 
-def _model(nodes: list, inputs: dict, outputs: dict, constants: dict) -> bytes:
+def _to_bytes() -> list:
+    return [
+        helper.make_node("Mul", ["floats", "top"], ["levels"]),
+        helper.make_node("Round", ["levels"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["image"], to=TensorProto.UINT8),
+    ]
+
+
+def _model(nodes: list, inputs: dict, outputs: dict, constants: dict, variant: PixelType) -> bytes:
     def tensors(named: dict) -> list:
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in named.items()]
+        types = {"image": TensorProto.UINT8 if variant == "uint8" else TensorProto.FLOAT}
+        return [
+            helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), shape)
+            for name, shape in named.items()
+        ]
 
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "linear", tensors(inputs), tensors(outputs), initializers)
@@ -100,5 +143,7 @@ def _model(nodes: list, inputs: dict, outputs: dict, constants: dict) -> bytes:
     return model.SerializeToString()
 
 
-def _spec(name: str, shape: list) -> TensorSpec:
-    return TensorSpec(name, "float32", tuple(shape))
+def _graph(role: Role, image_shape: Shape, latent_dim: int, variant: PixelType) -> Graph:
+    spec = graph_spec(role, variant, image_shape, latent_dim)
+    tolerance = {output.name: 1e-5 for output in spec.outputs}
+    return Graph(role, spec.variant, spec.file, spec.inputs, spec.outputs, tolerance, ())

@@ -10,11 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vae_serve.images import mnist
-from vae_serve.images.pixels import to_model
-from vae_serve.model import bundle as bundles
-from vae_serve.model import runtime
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
@@ -82,12 +77,3 @@ def test_a_source_without_pictures_is_refused_in_one_sentence(vae_serve, bundle,
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"vae-serve: error: {source} ")
     assert not (tmp_path / "out").exists()
-
-
-def test_an_encoder_of_bytes_gives_the_bits_of_one_of_floats():
-    shipped = bundles.load(Path(__file__).parent.parent.parent / "exports" / "mnist")
-    digits = mnist.load("test")[0][:300].copy()
-    digits[0, :16, :16, 0] = np.arange(256).reshape(16, 16)
-    of_floats, of_bytes = runtime.open_encoder(shipped), runtime.open_encoder(shipped, of_bytes=True)
-    for expected, found in zip(of_floats(to_model(digits)), of_bytes(digits), strict=True):
-        assert np.array_equal(expected, found)

@@ -489,6 +489,6 @@ def test_a_disk_that_is_full_names_the_file(vae_serve, bundle, tmp_path):
 def test_a_bundle_without_onnx_says_how_to_get_it(vae_serve, bundle, tmp_path):
     manifest = json.loads((bundle / "manifest.json").read_text())
     (tmp_path / "bare").mkdir()
-    bare = {**manifest, "encoder": None, "decoder": None, "files": []}
+    bare = {**manifest, "graphs": [], "files": []}
     (tmp_path / "bare" / "manifest.json").write_text(json.dumps(bare))
     refused(vae_serve("generate", "--grid", 3, "--model", "bare", cwd=tmp_path), 1, "bare", "vae-serve export")

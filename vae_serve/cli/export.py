@@ -70,7 +70,7 @@ def export(
         _check(options, build.differences(options), as_json, quiet)
         return
     manifest = build.export(options)
-    largest = max(report["largest"] for report in manifest.parity["reports"])
+    largest = max(report.largest for report in manifest.reports)
     if not quiet:
         console.say(
             f"exported {source.path} to {target}: {', '.join(formats)}; at most {largest:.1e} from the trained model"

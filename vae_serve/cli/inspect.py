@@ -1,15 +1,15 @@
 """`vae-serve inspect`: what a bundle, or a lone ONNX file, is."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from vae_serve.cli import console
 from vae_serve.errors import BundleError
 from vae_serve.model import bundle as bundles
-from vae_serve.model import onnx
+from vae_serve.model import files, onnx
 
 
 def inspect(
@@ -35,16 +35,16 @@ def inspect(
 
 def _of_bundle(path: Path) -> dict[str, Any]:
     loaded = bundles.load(path)
-    facts = asdict(loaded.manifest)
-    reports = facts.pop("parity").get("reports", [])
-    worst = max(reports, key=lambda report: report["largest"], default=None)
+    facts = msgspec.to_builtins(loaded.manifest)
+    worst = max(msgspec.to_builtins(loaded.manifest.reports), key=lambda report: report["largest"], default=None)
     graphs = {}
-    for side, contents in (("encoder", loaded.encoder), ("decoder", loaded.decoder)):
-        if contents is not None:
-            read = onnx.read(contents, side)
-            graphs[side] = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
+    for graph in loaded.manifest.graphs:
+        contents = loaded.graphs[graph.file]
+        read = onnx.read(contents, graph.file)
+        about = {**_tensors(read), "nodes": sum(read.operators.values()), "bytes": len(contents)}
+        graphs[graph.file.removesuffix(".onnx")] = about
     return {
-        **{name: value for name, value in facts.items() if name not in ("encoder", "decoder", "files")},
+        **{name: value for name, value in facts.items() if name not in ("graphs", "parity", "files")},
         **graphs,
         "largest_difference": worst
         and {name: worst[name] for name in ("largest", "network", "copy", "tensor", "rows")},
@@ -55,9 +55,9 @@ def _of_bundle(path: Path) -> dict[str, Any]:
 
 def _of_file(path: Path) -> dict[str, Any]:
     try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        contents = files.read_file(path, onnx.SIZE_LIMIT)
+    except FileNotFoundError:
+        raise BundleError(f"{path} does not exist") from None
     read = onnx.read(contents, str(path))
     return {
         **{name.removeprefix("vae_serve."): value for name, value in read.metadata.items()},

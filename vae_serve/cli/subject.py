@@ -80,16 +80,15 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
 
 
 def _bundle(path: Path, data: str | None) -> Subject:
-    from vae_serve.model import runtime
+    from vae_serve.model.model import Model
 
-    bundle = bundles.load(path)
-    encoder, decoder = runtime.open_encoder(bundle), runtime.open_decoder(bundle)
+    model = Model.load(path)
     return Subject(
         path,
         False,
-        lambda images: tuple(runtime.in_batches(encoder, images)),
-        lambda z: runtime.in_batches(decoder, z)[0],
-        bundle.manifest.image_shape,
-        data or str(bundle.manifest.data["name"]),
+        model.encode,
+        model.decode,
+        model.image_shape,
+        data or str(model.manifest.data["name"]),
         None,
     )

@@ -14,7 +14,8 @@ from typing import Any
 from vae_serve import quoting
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, Manifest
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import Manifest
 
 FIGURES = ("negative_elbo", "reconstruction", "kl")  # nats per test image
 DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist"}  # their ids on the Hub

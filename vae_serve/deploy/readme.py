@@ -1,6 +1,6 @@
 """The README of each target: what the folder is, and the line that starts the server."""
 
-from vae_serve.model.bundle import Manifest
+from vae_serve.model.manifest import Manifest
 from vae_serve.quoting import json, markdown, shell
 
 

@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, TensorSpec
+from vae_serve.model import saved_model
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import ROLES, TensorSpec, graph_spec
 from vae_serve.model.protobuf import Messages, encode
 
 _MESSAGES: Messages = {  # what one request needs of tensorflow_serving/apis and tensorflow/core/framework
@@ -38,18 +40,20 @@ def write(bundle: Bundle, into: Path) -> None:
     Raises:
         BundleError: the bundle has no SavedModels, or no ONNX files.
     """
+    saved_model.check(bundle)
     manifest = bundle.manifest
     saved = [entry.path for entry in manifest.files if PurePosixPath(entry.path).parts[0] == "saved_model"]
-    if not saved or manifest.encoder is None or manifest.decoder is None:
+    if not saved:
         raise BundleError(
-            f"{bundle.path} does not hold both ONNX files and SavedModels, which tf-serving needs; "
+            f"{bundle.path} does not hold SavedModels, which tf-serving needs; "
             "export them: vae-serve export --format onnx --format savedmodel"
         )
     for path in saved:
         target = into / PurePosixPath(path).relative_to("saved_model")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(bundle.read(path))
-    for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
+    for network in ROLES:
+        graph = graph_spec(network, manifest.signature_pixels, manifest.image_shape, manifest.latent_dim)
         extra = into / network / VERSION / "assets.extra"
         extra.mkdir()
         requests = [_prediction_log(network, graph.inputs[0], batch) for batch in WARMUP_BATCHES]

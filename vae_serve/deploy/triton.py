@@ -11,7 +11,8 @@ from pathlib import Path
 
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.model.bundle import Bundle, GraphSpec, TensorSpec
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import GraphSpec, TensorSpec
 from vae_serve.quoting import pbtxt
 
 MAX_BATCH = 256

@@ -11,26 +11,26 @@ model.json                      what the page must know, with size and SHA-256 o
 import gzip
 import hashlib
 import io
-import json
 import lzma
 import math
-from dataclasses import asdict
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve import quoting
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
-from vae_serve.images import mnist, pixels
-from vae_serve.model.bundle import Bundle, GraphSpec, Manifest
-from vae_serve.model.runtime import in_batches, open_encoder
+from vae_serve.images import mnist
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.conformance import tolerance as read_tolerance
+from vae_serve.model.manifest import GraphSpec, Manifest
+from vae_serve.model.model import Model
 
-RULE = "conformance/conformance.json"
 SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
 SPANS = (3.0, 8.0)
 REACH = 0.998  # the part of the scatter's coordinates that the plane must show
@@ -68,8 +68,8 @@ def write(bundle: Bundle, into: Path) -> None:
         "name": manifest.name,
         "latent_dim": manifest.latent_dim,
         "image_shape": manifest.image_shape,
-        "encoder": asdict(manifest.encoder),
-        "decoder": asdict(manifest.decoder),
+        "encoder": _graph(manifest.encoder),
+        "decoder": _graph(manifest.decoder),
         "runtime": {"file": runtime},
         "conformance": conformance,
         "scatter": {"z": "scatter/z.npy", "labels": "scatter/labels.npy"} if len(z) else None,
@@ -88,14 +88,16 @@ def write(bundle: Bundle, into: Path) -> None:
 
 def _tolerance(bundle: Bundle) -> dict[str, float]:
     """For each type of tensor, as the bundle states it."""
-    try:
-        tolerance = json.loads(bundle.read(RULE))["tolerance"]
-        figures = {str(dtype): float(figure) for dtype, figure in tolerance.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{bundle.path / RULE} states no tolerance: {error}; export it again") from error
-    if not all(0 <= figure <= 1 for figure in figures.values()):
-        raise BundleError(f"{bundle.path / RULE} states the tolerance {figures}; each must be from 0 to 1")
-    return figures
+    return read_tolerance(bundle)
+
+
+def _graph(graph: GraphSpec) -> dict[str, Any]:
+    """What the page must know to run a graph."""
+    return {
+        "file": graph.file,
+        "inputs": msgspec.to_builtins(graph.inputs),
+        "outputs": msgspec.to_builtins(graph.outputs),
+    }
 
 
 def _vectors(bundle: Bundle, network: str, graph: GraphSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -113,9 +115,7 @@ def _scatter(bundle: Bundle) -> tuple[Array, Array]:
     if bundle.manifest.data.get("name") != "mnist":
         return np.empty((0, bundle.manifest.latent_dim), np.float32), np.empty(0, np.uint8)
     images, labels = mnist.load("test")
-    encoder = open_encoder(bundle)
-    raw = encoder.spec.inputs[0].dtype == "uint8"
-    z_mean, _ = in_batches(encoder, images if raw else pixels.to_model(images))
+    z_mean, _ = Model(bundle).encode(images)
     return z_mean, labels
 
 

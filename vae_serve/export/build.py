@@ -2,28 +2,36 @@
 
 import hashlib
 import json
+import re
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import keras
+import msgspec
 import numpy as np
 
 from vae_serve import __version__
 from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import conformance, gate
 from vae_serve.export.card import card
-from vae_serve.export.convert import litert
+from vae_serve.export.convert import bytes_input, litert
 from vae_serve.export.convert.onnx import OPSET, check_opset, ir_version, to_onnx
 from vae_serve.export.convert.savedmodel import write_savedmodel
-from vae_serve.export.convert.signature import decoder_spec, encoder_spec, serving_function
+from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.gate import Side
 from vae_serve.export.network import Network
 from vae_serve.export.passes.fold import folded
 from vae_serve.export.passes.space_to_depth import blocked
-from vae_serve.model import bundle
-from vae_serve.model.bundle import Bundle, Json, Manifest
+from vae_serve.images.pixels import PixelRule
+from vae_serve.model import bundle, plain, saved_model
+from vae_serve.model import manifest as manifests
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.manifest import Form, Graph, GraphSpec, Json, Manifest, Parity, ParityReport, PixelType, graph_spec
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.storage.publish import Destination, publish_folder
 from vae_serve.train import data
@@ -46,7 +54,8 @@ class Export:
     out: Path  # the bundle's folder
     formats: tuple[str, ...] = DEFAULT_FORMATS
     opset: int = OPSET  # 13 to the newest that the installed onnx converts to
-    pixels: str = "float32"  # what a picture is to the graphs: float32 0..1, or uint8 0..255
+    pixels: str = "float32"  # of an image in SavedModel and LiteRT, float32 0..1 or uint8 0..255; for uint8 also of an
+    # ONNX decoder that gives bytes. An ONNX encoder of either is always written
     form: str = "blocks"  # narrow maps in blocks, fastest in ONNX Runtime; or layer by layer, as trained
     overwrite: bool = False  # a bundle at `out` gives way; nothing else does
 
@@ -67,7 +76,7 @@ def export(asked: Export) -> Manifest:
     destination = Destination(asked.out, "a bundle", _is_bundle, asked.overwrite)
     with publish_folder(destination) as folder:
         manifest = _write(asked, folder)
-        bundle.load(folder)
+        saved_model.check(bundle.load(folder))
     return manifest
 
 
@@ -82,11 +91,17 @@ def differences(asked: Export) -> list[str]:
     found = bundle.load(asked.out).manifest
     with tempfile.TemporaryDirectory() as folder:
         fresh = _write(asked, Path(folder))
-    stable = [{**asdict(manifest), "files": None, "parity": None} for manifest in (found, fresh)]
+    stable = [_stable(manifest) for manifest in (found, fresh)]
     names = [f"{bundle.MANIFEST}: {name}" for name, value in stable[0].items() if value != stable[1][name]]
     entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (found, fresh)]
     paths = sorted({*entries[0], *entries[1]})
     return names + [path for path in paths if entries[0].get(path) != entries[1].get(path)]
+
+
+def _stable(manifest: Manifest) -> Json:
+    """What one run gives on any machine."""
+    graphs = [msgspec.structs.replace(graph, parity=()) for graph in manifest.graphs]
+    return {**msgspec.structs.asdict(manifest), "graphs": graphs, "files": None, "parity": None}
 
 
 def compare(loaded: Bundle, run: Run) -> list[Json]:
@@ -103,14 +118,15 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
             f"{loaded.path} was exported from other weights ({manifest.weights_sha256[:12]}) than those of {run.path} "
             f"({weights_sha256(encoder, decoder)[:12]})"
         )
-    pixels = manifest.encoder.inputs[0].dtype if manifest.encoder else "float32"
     reports: list[Json] = []
-    for side, contents in zip(_sides(run, encoder, decoder, pixels), (loaded.encoder, loaded.decoder), strict=True):
-        if contents is not None:
-            reports += gate.check_onnx(side, contents)
-        saved = loaded.path / "saved_model" / side.name / "1"
-        if any(entry.path.startswith(f"saved_model/{side.name}/") for entry in manifest.files):
-            reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(saved), side.spec))
+    for side in _sides(run, encoder, decoder):
+        for graph in manifest.of_role(side.spec.role):
+            float_graph = loaded.graphs[f"{side.name}.onnx"]
+            reports += _check_onnx(encoder, _of_variant(side, graph.variant), loaded.graphs[graph.file], float_graph)
+        if f"saved_model/{side.name}/1/saved_model.pb" in loaded.paths:
+            other = _of_variant(side, manifest.signature_pixels)
+            with _saved_model(loaded, side.name) as folder:
+                reports += gate.check(other, "SavedModel", gate.run_savedmodel(folder, other.spec))
     if not reports:
         raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")
     return reports
@@ -121,43 +137,101 @@ def _is_bundle(path: Path) -> bool:
     return manifest.is_file() and not manifest.is_symlink()
 
 
-def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Side, Side]:
+def _check_onnx(encoder: keras.Model, side: Side, contents: bytes, float_graph: bytes) -> list[Json]:
+    """The gate for an ONNX file; one that takes bytes gives besides, at all 256 levels, the bits of that of floats."""
+    reports = gate.check_onnx(side, contents)
+    if side.spec.inputs[0].dtype == "uint8" and contents is not float_graph:
+        levels = gate.levels(side.inputs.shape[1:])
+        run = gate.run_onnx(contents, side.spec, "full optimisation")
+        gate.check(gate.encoder_side(encoder, side.spec, levels), "ONNX, an image of each level", run)
+        gate.require_same_bits(np.concatenate([levels, side.inputs]), contents, side.spec, float_graph)
+    return reports
+
+
+@contextmanager
+def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
+    """A copy of a bundle's SavedModel, of the very bytes that were hashed and judged: TensorFlow opens files itself."""
+    saved_model.check(loaded)
+    prefix = f"saved_model/{role}/1/"
+    with tempfile.TemporaryDirectory() as folder:
+        for path in loaded.paths:
+            if path.startswith(prefix):
+                target = Path(folder, path.removeprefix(prefix))
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(loaded.read(path))
+        yield folder
+
+
+def _sides(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[Side, Side]:
+    """Both networks with images as floats."""
     config: Json = run.record["config"]
     height, width, channels = config["image_shape"]
     shape, latent_dim = (height, width, channels), config["latent_dim"]
     test_images = data.load(config["data"]).test_images
-    inputs = gate.encoder_side(encoder, encoder_spec(shape, latent_dim, pixels), test_images)
-    return inputs, gate.decoder_side(decoder, decoder_spec(shape, latent_dim, pixels), inputs.expected[0])
+    inputs = gate.encoder_side(encoder, graph_spec("encoder", "float32", shape, latent_dim), test_images)
+    decoder_spec = graph_spec("decoder", "float32", shape, latent_dim)
+    return inputs, gate.decoder_side(decoder, decoder_spec, inputs.expected[0])
+
+
+def _of_variant(side: Side, variant: PixelType) -> Side:
+    """The same network, rows and truth for a copy of another variant."""
+    (image,) = (tensor for tensor in (*side.spec.inputs, *side.spec.outputs) if tensor.name == "image")
+    height, width, channels = map(int, image.shape[1:])
+    latent_dim = int((*side.spec.inputs, *side.spec.outputs)[0 if side.name == "decoder" else 1].shape[1])
+    spec = graph_spec(side.spec.role, variant, (height, width, channels), latent_dim)
+    return gate.of_bytes(side, spec) if spec.inputs[0].dtype == "uint8" else replace(side, spec=spec)
 
 
 def _write(asked: Export, folder: Path) -> Manifest:
     run = asked.run
     encoder, decoder = run.encoder(), run.decoder()
-    sides = _sides(run, encoder, decoder, asked.pixels)
+    sides = _sides(run, encoder, decoder)
     draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
     metadata = _metadata(draft, sides)
     reports: list[Json] = []
+    graphs: list[Graph] = []
     for side, model in zip(sides, (encoder, decoder), strict=True):
         network = deployed(model, asked.form)
-        reports += gate.check(side, "Keras, folded", gate.run_function(serving_function(network, side.spec), side.spec))
+        other = _of_variant(side, draft.signature_pixels)  # SavedModel and LiteRT have one variant
+        function = gate.run_function(serving_function(network, other.spec), other.spec)
+        reports += gate.check(other, "Keras, folded", function)
         if "savedmodel" in asked.formats:
             path = folder / "saved_model" / side.name
-            write_savedmodel(network, side.spec, path)
-            reports += gate.check(side, "SavedModel", gate.run_savedmodel(str(path / "1"), side.spec))
+            write_savedmodel(network, other.spec, path)
+            reports += gate.check(other, "SavedModel", gate.run_savedmodel(str(path / "1"), other.spec))
         if "onnx" in asked.formats:
             contents = to_onnx(network, side.spec, asked.opset, metadata)
-            (folder / side.spec.file).write_bytes(contents)
-            reports += gate.check_onnx(side, contents)
+            files = [(side, contents)]
+            if side.name == "encoder" or asked.pixels == "uint8":
+                of_bytes = _of_variant(side, "uint8")
+                files.append((of_bytes, _bytes_variant(network, contents, of_bytes.spec, asked.opset, metadata)))
+            for variant, file in files:
+                (folder / variant.spec.file).write_bytes(file)
+                graphs.append(_graph(variant.spec, _check_onnx(encoder, variant, file, contents)))
         if "litert" in asked.formats:
-            contents = litert.to_litert(network, side.spec)
-            (folder / litert.file_of(side.spec)).write_bytes(contents)
-            reports += gate.check(side, "LiteRT", litert.run_litert(contents, side.spec))
+            contents = litert.to_litert(network, other.spec)
+            (folder / litert.file_of(other.spec)).write_bytes(contents)
+            reports += gate.check(other, "LiteRT", litert.run_litert(contents, other.spec))
     conformance.write(folder / "conformance", sides)
-    told = replace(draft, parity={"tolerance": TOLERANCE, "measure": gate.MEASURE, "reports": reports})
+    parity = Parity(TOLERANCE, gate.MEASURE, msgspec.convert(reports, tuple[ParityReport, ...]))
+    told = msgspec.structs.replace(draft, parity=parity, graphs=tuple(graphs))
     (folder / CARD).write_text(card(told), encoding="utf-8")
     manifest = bundle.with_files(told, folder)
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _bytes_variant(network: Network, of_floats: bytes, spec: GraphSpec, opset: int, metadata: dict[str, str]) -> bytes:
+    """The encoder as its file of floats behind one operator; the decoder converted with the rounding inside."""
+    if spec.role == "encoder":
+        return bytes_input.of_bytes(of_floats, spec)
+    return to_onnx(network, spec, opset, metadata)
+
+
+def _graph(spec: GraphSpec, reports: list[Json]) -> Graph:
+    tolerance = {output.name: TOLERANCE for output in spec.outputs}
+    parity = msgspec.convert(reports, tuple[ParityReport, ...])
+    return Graph(spec.role, spec.variant, spec.file, spec.inputs, spec.outputs, tolerance, parity)
 
 
 def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest:
@@ -168,26 +242,26 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     with_onnx = "onnx" in asked.formats
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
-        schema_version=bundle.SCHEMA_VERSION,
-        name=asked.run.path.resolve().name,
+        schema_version=manifests.SCHEMA_VERSION,
+        name=bundle_name(asked.run.path),
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
-        pixels=record["pixels"],
-        encoder=sides[0].spec if with_onnx else None,
-        decoder=sides[1].spec if with_onnx else None,
+        pixels=PixelRule.from_json(record["pixels"]).to_json(),
+        graphs=(),
+        signature_pixels=cast("PixelType", asked.pixels),
         opset=asked.opset if with_onnx else None,
         ir_version=ir_version(asked.opset) if with_onnx else None,
         parameters=record["parameters"],
         weights_sha256=weights,
-        data=record["data"],
-        training={"command": record["command"], **config},
+        data=plain.printable(record["data"]),
+        training=plain.printable({"command": record["command"], **config}),
         metrics=record["metrics"]["test"],
-        parity={},
+        parity=Parity(TOLERANCE, gate.MEASURE, ()),
         versions={"vae-serve": __version__, **record["versions"], **converters},
         licence=LICENCE,
         files=(),
-        form=asked.form,
+        form=cast("Form", asked.form),
     )
 
 
@@ -208,6 +282,11 @@ def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
         + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
     }
     return {f"vae_serve.{name}": value for name, value in facts.items()}
+
+
+def bundle_name(run: Path) -> str:
+    """What a bundle is called after the folder of its run: letters, digits, `.`, `_` and `-`, at most 100 of them."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", run.resolve().name).lstrip("._-")[:100] or "model"
 
 
 def deployed(model: keras.Model, form: str) -> Network:

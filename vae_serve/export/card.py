@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vae_serve.export import snippets
-from vae_serve.model.bundle import Json, Manifest
+from vae_serve.model.manifest import Manifest
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.quoting import markdown, markdown_code
 
@@ -46,7 +46,7 @@ def card(manifest: Manifest) -> str:
     parts += [
         "## Test figures\n\n" + _table(("figure", "value"), _flat(manifest.metrics)),
         "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model before "
-        f"the folder was published; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest.parity),
+        f"the folder was published; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest),
         "## Training\n\n" + _table(("setting", "value"), _flat(manifest.training)),
         snippets.section(),
         f"## Licence\n\nThe weights: {markdown(manifest.licence)}. "
@@ -58,8 +58,7 @@ def card(manifest: Manifest) -> str:
 def _tensors(manifest: Manifest) -> str:
     rows = [
         (graph.file, side, markdown_code(tensor.name), tensor.dtype, " x ".join(map(str, tensor.shape)))
-        for graph in (manifest.encoder, manifest.decoder)
-        if graph
+        for graph in manifest.graphs
         for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
         for tensor in tensors
     ]
@@ -79,12 +78,13 @@ def _call(manifest: Manifest, raw: bool) -> str:
     )
 
 
-def _parity(parity: Json) -> str:
-    worst: dict[tuple[str, str, str], Json] = {}
-    for report in parity["reports"]:
-        worst.setdefault((report["network"], report["copy"], report["tensor"]), report)
+def _parity(manifest: Manifest) -> str:
+    copies = [(report.copy, report) for report in manifest.parity.reports]
+    for graph in manifest.graphs:
+        copies += [(report.copy.replace("ONNX", graph.file), report) for report in graph.parity]
     rows = [
-        (*map(markdown, key), f"{r['rows']:,}", f"{r['largest']:.1e}", f"{r['mean']:.1e}") for key, r in worst.items()
+        (*map(markdown, (r.network, copy, r.tensor)), f"{r.rows:,}", f"{r.largest:.1e}", f"{r.mean:.1e}")
+        for copy, r in copies
     ]
     return _table(("network", "copy", "tensor", "rows", "largest difference", "mean"), rows)
 

@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import tensorflow as tf
 
 from vae_serve.errors import ParityError
 from vae_serve.images import pixels
 from vae_serve.model import parity, samplers
-from vae_serve.model.bundle import GraphSpec, Json
+from vae_serve.model.manifest import GraphSpec, Json, graph_spec
+from vae_serve.model.sessions import LEVELS, Level, Session
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], list[Array]]  # a batch to its outputs, in the contract's order
@@ -33,12 +33,6 @@ BATCHES = (1, 2, 3, 7, 64, 257)
 WHOLE_BATCHES = 3  # of each size, within the rows of the largest
 ALONE = 64  # rows that are also run one by one
 CHUNK = 64  # rows a call in the long comparisons; a wide network keeps megabytes for each
-LEVELS = {
-    "no optimisation": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "full optimisation": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 
 
 # Multiplications of one pass over the rows. Small models compare every row; one of 700 million multiplications a row,
@@ -113,8 +107,8 @@ def check_onnx(side: Side, model: bytes) -> list[Json]:
         ParityError: as `check`; or a row's result depends on the batch that it stands in.
     """
     reports = []
-    for level, value in LEVELS.items():
-        run = run_onnx(model, side.spec, value)
+    for level in LEVELS:
+        run = run_onnx(model, side.spec, level)
         copy = f"ONNX, {level}"
         reports += check(side, copy, run)
         for batch in BATCHES:
@@ -125,6 +119,37 @@ def check_onnx(side: Side, model: bytes) -> list[Json]:
                 where = f"{side.name}, {copy}, a batch against its rows"
                 parity.require(parity.compare(output.name, alone, together), where)
     return reports
+
+
+def of_bytes(side: Side, spec: GraphSpec) -> Side:
+    """The encoder's truth for a copy that takes bytes: the same images, as they were before they became floats."""
+    return Side(side.name, spec, pixels.to_bytes(side.inputs), side.expected)
+
+
+def levels(image_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """An image of each level 0..255: (256, H, W, C)."""
+    return np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, *image_shape))
+
+
+def require_same_bits(images: npt.NDArray[np.uint8], of_bytes: bytes, spec: GraphSpec, of_floats: bytes) -> None:
+    """Makes sure that two graphs give the same bits, one of bytes (n, H, W, C) and one of their floats, at every level.
+
+    Raises:
+        ParityError: names the output, the image and both values.
+    """
+    height, width, channels = images.shape[1:]
+    float_spec = graph_spec("encoder", "float32", (height, width, channels), int(spec.outputs[0].shape[1]))
+    floats = pixels.to_model(images)
+    for level in LEVELS:
+        found = in_chunks(run_onnx(of_bytes, spec, level), images)
+        wanted = in_chunks(run_onnx(of_floats, float_spec, level), floats)
+        for output, actual, expected in zip(spec.outputs, found, wanted, strict=True):
+            if actual.tobytes() != expected.tobytes():
+                row = int(np.argmax((actual != expected).any(axis=1)))
+                raise ParityError(
+                    f"{spec.file}, {level}: {output.name}[{row}] is {actual[row].tolist()} of the bytes and "
+                    f"{expected[row].tolist()} of their floats"
+                )
 
 
 def _first(side: Side, rows: int) -> Side:
@@ -159,14 +184,10 @@ def run_savedmodel(folder: str, spec: GraphSpec) -> Run:
     return run
 
 
-def run_onnx(model: bytes, spec: GraphSpec, level: ort.GraphOptimizationLevel) -> Run:
+def run_onnx(model: bytes, spec: GraphSpec, level: Level) -> Run:
     """An ONNX file in ONNX Runtime."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = level
-    options.enable_cpu_mem_arena = False  # it would keep the largest batch's memory for all that follow
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in spec.outputs]
-    return lambda batch: list(session.run(names, {spec.inputs[0].name: batch}))
+    # the arena would keep the largest batch's memory for all that follow
+    return Session(model, spec, spec.file, level=level, threads=0, keep_memory=False)
 
 
 def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:

@@ -1,22 +1,27 @@
 """A bundle held against what it says of itself, with the serving side's packages alone."""
 
-import io
-import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.model import bundle, onnx, parity, runtime
-from vae_serve.model.bundle import Bundle, TensorSpec
+from vae_serve.images import pixels
+from vae_serve.model import bundle, parity, saved_model
+from vae_serve.model.bundle import Bundle
+from vae_serve.model.conformance import vectors
+from vae_serve.model.manifest import Graph, PixelType
+from vae_serve.model.sessions import Session, open_graph
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
+
+ROWS = 32  # that are compared at a time
 BYTE_TOLERANCE = 1  # two runtimes round a float that lies at a half to either side
 
 
 def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
-    """Loads a bundle through all its checks and runs its conformance vectors through ONNX Runtime.
+    """Loads a bundle through all its checks, judges its SavedModels and runs its conformance vectors.
 
     Returns the bundle, and for each output how far it is from what the trained model gave; none without ONNX files.
 
@@ -25,61 +30,53 @@ def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
         ParityError: names the tensor, the index and both values.
     """
     loaded = bundle.load(path)
-    reports: list[parity.Report] = []
-    if loaded.manifest.encoder:
-        reports += _conformance(loaded, "encoder", runtime.open_encoder(loaded))
-    if loaded.manifest.decoder:
-        reports += _conformance(loaded, "decoder", runtime.open_decoder(loaded))
+    saved_model.check(loaded)
+    reports = [report for graph in loaded.manifest.graphs for report in _conformance(loaded, graph)]
+    _require_same_variants(loaded)
     return loaded, reports
 
 
-def _conformance(loaded: Bundle, side: str, network: runtime.Network) -> list[parity.Report]:
-    spec = network.spec
-    given = _vectors(loaded, side, "input_0", spec.inputs[0])
+def _conformance(loaded: Bundle, graph: Graph) -> list[parity.Report]:
+    """One graph on its network's vectors, which are of floats, or of bytes in a bundle that has no other graph."""
+    stored = loaded.manifest.of_role(graph.role)[0]
+    given = vectors(loaded, graph.role, "input_0", stored.inputs[0])
+    outputs = _session(loaded, graph)(_as(given, graph.inputs[0].dtype))
+    where = f"{loaded.path / graph.file} on its conformance vectors"
     reports = []
-    for index, (tensor, found) in enumerate(zip(spec.outputs, runtime.in_batches(network, given), strict=True)):
-        expected = _vectors(loaded, side, f"output_{index}", tensor)
-        where = f"{loaded.path / spec.file} on its conformance vectors"
+    for index, (tensor, actual) in enumerate(zip(stored.outputs, outputs, strict=True)):
+        expected = vectors(loaded, graph.role, f"output_{index}", tensor)
         if len(expected) != len(given):
             raise BundleError(f"{where}: {len(given)} inputs and {len(expected)} of {tensor.name}")
-        if tensor.dtype == "uint8":
-            apart = np.abs(expected.astype(int) - found.astype(int))
-            if apart.max() > BYTE_TOLERANCE:
-                raise ParityError(f"{where}: {tensor.name} is off by {apart.max()}")
+        if actual.dtype == np.uint8:
+            off = int(np.abs(_as(expected, "uint8").astype(int) - actual.astype(int)).max())
+            if off > BYTE_TOLERANCE:
+                raise ParityError(f"{where}: {tensor.name} is off by {off}")
             continue
-        reports.append(parity.require(parity.compare(tensor.name, expected, found), where))
+        reports.append(parity.require(parity.compare(tensor.name, expected, actual), where))
     return reports
 
 
-def _vectors(loaded: Bundle, side: str, place: str, tensor: TensorSpec) -> Array:
-    """One conformance tensor, (n, ...), the same in both of its files."""
-    path = f"conformance/{side}/{tensor.name}.npy"
-    array = read_npy(loaded.read(path), str(loaded.path / path))
-    if str(array.dtype) != tensor.dtype or array.shape[1:] != tensor.shape[1:] or not array.size:
-        raise BundleError(f"{loaded.path / path} is {array.dtype} {array.shape}, not {tensor.dtype} {tensor.shape}")
-    twin = f"conformance/{side}/test_data_set_0/{place}.pb"
-    name, shape, data = onnx.read_tensor(loaded.read(twin), str(loaded.path / twin))
-    if (name, shape, data) != (tensor.name, array.shape, array.tobytes()):
-        raise BundleError(f"{loaded.path / twin} is not the same tensor as {path}")
-    return array
+def _require_same_variants(loaded: Bundle) -> None:
+    """Bytes and their floats must give the same vectors, whichever graph takes them: all 256 levels are tried."""
+    graphs = {graph.variant: graph for graph in loaded.manifest.of_role("encoder")}
+    if len(graphs) < 2:
+        return
+    levels = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, *loaded.manifest.image_shape))
+    sessions = {variant: _session(loaded, graph) for variant, graph in graphs.items()}
+    for start in range(0, len(levels), ROWS):
+        rows = levels[start : start + ROWS]
+        outputs = [session(_as(rows, variant)) for variant, session in sessions.items()]
+        if any(one.tobytes() != other.tobytes() for one, other in zip(*outputs, strict=True)):
+            files = " and ".join(graph.file for graph in graphs.values())
+            raise ParityError(f"{loaded.path}: {files} do not give the same of the same image")
 
 
-def read_npy(contents: bytes, name: str) -> Array:
-    """A plain .npy file: numbers, C order, as many as it declares. Never a pickle, nothing allocated by its word.
+def _session(loaded: Bundle, graph: Graph) -> Session:
+    return open_graph(loaded, graph)
 
-    Raises:
-        BundleError: it is none.
-    """
-    file = io.BytesIO(contents)
-    try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"format {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
-        raise BundleError(f"{name} is no .npy file that vae-serve reads: {error}") from error
-    if dtype.hasobject:
-        raise BundleError(f"{name} holds Python objects (a pickle), which are never loaded")
-    if fortran or math.prod(shape) * dtype.itemsize != len(contents) - file.tell():
-        raise BundleError(f"{name} declares {dtype} {shape} and stores {len(contents) - file.tell():,} bytes")
-    return np.frombuffer(contents, dtype, offset=file.tell()).reshape(shape)
+
+def _as(images: Array, dtype: PixelType) -> Array:
+    """Images of one type as those of another; what is no image is float32 in any graph."""
+    if images.dtype == dtype:
+        return images
+    return pixels.to_bytes(images) if dtype == "uint8" else pixels.to_model(images)

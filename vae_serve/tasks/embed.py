@@ -18,8 +18,8 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import ResultFormat, VectorResult
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
+from vae_serve.tasks.checks import refuse_other_shape
 from vae_serve.tasks.embedding import RECORD, EmbedSpec
-from vae_serve.tasks.encoding import refuse_other_shape
 from vae_serve.tasks.source_plan import network_sha256, refuse_changed, source_json
 
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_serve.images.pixels import Bytes, PixelRule, to_bytes
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes, rows_within
-from vae_serve.jobs.decoding import DecodedBatch
+from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.plan import Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model import samplers
@@ -19,11 +19,11 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import VectorResult
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
-from vae_serve.tasks.encoding import encode, open_encoder
+from vae_serve.tasks.checks import not_finite
 from vae_serve.tasks.source_plan import lengths_sha256
 
 if TYPE_CHECKING:
-    from vae_serve.model.runtime import Network
+    pass
 
 # onnxruntime and pyarrow are imported where they are first needed: while they load, other processes decode already.
 
@@ -87,6 +87,8 @@ class EncodedRows:
     decoded: DecodedBatch
     outputs: dict[str, Floats]
     """Each (n, d)."""
+    failures: dict[int, Failure]
+    """By row of the job."""
     pixels: Bytes | None
     """(n, H, W, C), where the result shows the pictures."""
     infer_seconds: float
@@ -99,7 +101,7 @@ class EncodedRows:
     @property
     def failed(self) -> int:
         """How many of them have no vectors."""
-        return len(self.decoded.failures)
+        return len(self.failures)
 
 
 @dataclass
@@ -112,7 +114,10 @@ class EmbedWork:
 
     def __post_init__(self) -> None:
         try:
-            self._encoder: Network = open_encoder(self.spec.source, self.spec.bundle)
+            from vae_serve.model.model import Model
+
+            self._model: Model = Model(self.spec.bundle, threads=1, batch=self.spec.batch)
+            self._model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
         except BaseException:
             self.decoding.stop(finished=False)
             raise
@@ -126,12 +131,14 @@ class EmbedWork:
         """One batch through the encoder."""
         decoded, pixels = batch
         begun = time.perf_counter()
-        outputs = encode(self._encoder, pixels, self.spec.batch)
+        z_mean, z_log_var = self._model.encode(pixels, check=False)
+        outputs = {"z_mean": z_mean, "z_log_var": z_log_var}
+        failures = {**decoded.failures, **not_finite(decoded.rows, outputs, "encoder", decoded.failures)}
         seconds = time.perf_counter() - begun
         kept = None
         if self.spec.result.has_sprite:
             kept = pixels.copy() if pixels.dtype == np.uint8 else to_bytes(pixels)
-        return EncodedRows(decoded, outputs, kept, seconds)
+        return EncodedRows(decoded, outputs, failures, kept, seconds)
 
     def assemble(self, shard: Shard, pieces: list[EncodedRows]) -> ShardResult:
         """A shard's columns as a Parquet file."""
@@ -144,7 +151,7 @@ class EmbedWork:
         if "z" in spec.result.outputs:
             noise = samplers.draws(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
             outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
-        failures = {row: why for piece in pieces for row, why in piece.decoded.failures.items()}
+        failures = {row: why for piece in pieces for row, why in piece.failures.items()}
         pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
         columns = tables.columns(
             tables.ShardRows(

@@ -15,7 +15,7 @@ from vae_serve.errors import ImageError, SourceError, UsageError
 from vae_serve.images import pixels, png
 from vae_serve.model import samplers
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import open_decoder
+from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.results import earlier
 from vae_serve.sources import latents as latent_sources
@@ -60,7 +60,7 @@ def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., Non
         points = latent_sources.part(points, first * tiling.points, min(last * tiling.points, points.count))
     if whole == 1 and is_png(out):
         destination = Destination(out, "a picture that generate wrote", earlier.is_picture, options.overwrite)
-        picture = render_one(open_decoder(bundle), points, tiling, options.workers)
+        picture = render_one(Model(bundle, threads=options.workers), points, tiling)
         contents = png.encode(_labelled(picture, options) if options.axes else picture)
         publish_file(destination, lambda file: file.write(contents))
     else:
@@ -94,7 +94,6 @@ def _axis(options: GenerateOptions) -> Floats:
 def _encoded(file: Path, bundle: Bundle) -> Floats:
     """A picture's z_mean (d,)."""
     from vae_serve.images.decode import decode
-    from vae_serve.model.runtime import open_encoder
     from vae_serve.sources.files import read_file
 
     rule = pixels.PixelRule.from_json(bundle.manifest.pixels)
@@ -102,8 +101,8 @@ def _encoded(file: Path, bundle: Bundle) -> Floats:
         picture = decode(read_file(os.fsencode(file)), rule)
     except ImageError as error:
         raise SourceError(f"{file}: {error}") from error
-    z_mean: Floats = open_encoder(bundle, of_bytes=True)(picture.pixels[np.newaxis])[0][0]
-    return z_mean
+    z_mean, _ = Model(bundle, threads=1).encode(picture.pixels[np.newaxis])
+    return np.asarray(z_mean[0])
 
 
 def _default_name(options: GenerateOptions) -> Path:

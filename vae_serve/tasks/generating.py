@@ -13,11 +13,11 @@ from vae_serve.jobs.engines import inline
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import open_decoder
+from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.results.picture_files import Numbering, PictureWriter, writer_for
 from vae_serve.sources.latents import Points
-from vae_serve.tasks.rendering import TASK_POINTS, Tiling, decode
+from vae_serve.tasks.rendering import Tiling, decode
 from vae_serve.tasks.source_plan import network_sha256
 from vae_serve.tasks.staged import StagedJob
 
@@ -29,6 +29,8 @@ RECORD = {"pictures": int}
 
 Report = Callable[..., None]  # told (pictures done, pictures in all)
 PointRows = tuple[range, Floats]  # pictures of the job, and their points (n * m, d)
+
+TASK_POINTS = 1024  # that one thread decodes in one go
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class GenerateWork:
 
     def __init__(self, spec: GenerateSpec, missing: Sequence[Shard]) -> None:
         self.spec = spec
-        self._decoder = open_decoder(spec.bundle)
+        self._model = Model(spec.bundle, threads=1)  # the lanes bring the threads
         self._batches = _PointBatches(spec, missing)
         self.lanes: Sequence[Iterator[PointRows]] = [self._batches] * spec.workers
 
     def process(self, batch: PointRows) -> RenderedRows:
         """One batch through the decoder."""
         rows, z = batch
-        pictures = self.spec.tiling.tile(decode(self._decoder, z))
+        pictures = self.spec.tiling.tile(decode(self._model, z))
         return RenderedRows(rows, self.spec.writer.add(rows.start, pictures, z))
 
     def assemble(self, shard: Shard, pieces: list[RenderedRows]) -> ShardResult:

@@ -14,17 +14,17 @@ from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
-from vae_serve.jobs.decoding import DecodedBatch
+from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.folder import Fields
 from vae_serve.jobs.plan import STATE, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.runtime import in_batches, open_decoder
+from vae_serve.model.model import Model
 from vae_serve.results import tables, writers
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
-from vae_serve.tasks.encoding import encode, open_encoder
+from vae_serve.tasks.checks import not_finite
 from vae_serve.tasks.source_plan import lengths_sha256
 
 Doubles = npt.NDArray[np.float64]
@@ -98,6 +98,8 @@ class Sheet:
     """The pictures of one sheet."""
 
     decoded: DecodedBatch
+    failures: dict[int, Failure]
+    """By row of the job."""
     image: bytes
     """A PNG file: pairs, the original left and its reconstruction right."""
     fine: npt.NDArray[np.bool_]
@@ -115,7 +117,7 @@ class Sheet:
     @property
     def failed(self) -> int:
         """How many could not be read."""
-        return len(self.decoded.failures)
+        return len(self.failures)
 
 
 @dataclass
@@ -128,8 +130,7 @@ class ReconstructWork:
 
     def __post_init__(self) -> None:
         try:
-            self._encoder = open_encoder(self.spec.source, self.spec.bundle)
-            self._decoder = open_decoder(self.spec.bundle)
+            self._model = Model(self.spec.bundle, threads=1)  # the lanes bring the threads
         except BaseException:
             self.decoding.stop(finished=False)
             raise
@@ -142,14 +143,18 @@ class ReconstructWork:
     def process(self, batch: DecodedRows) -> Sheet:
         """One sheet."""
         decoded, pixels = batch
-        (generated,) = in_batches(self._decoder, encode(self._encoder, pixels, BATCH)["z_mean"], BATCH)
+        z_mean, z_log_var = self._model.encode(pixels, check=False)
+        failures = dict(decoded.failures)
+        failures |= not_finite(decoded.rows, {"z_mean": z_mean, "z_log_var": z_log_var}, "encoder", failures)
+        image = self._model.decode(np.nan_to_num(z_mean, posinf=0, neginf=0), check=False)
+        failures |= not_finite(decoded.rows, {"image": image}, "decoder", failures)
         original = to_model(pixels) if pixels.dtype == np.uint8 else pixels
-        image = to_model(generated) if generated.dtype == np.uint8 else generated
         fine = np.ones(len(pixels), bool)
-        fine[[row - decoded.rows.start for row in decoded.failures]] = False
+        fine[[row - decoded.rows.start for row in failures]] = False
+        image[~fine] = 0
         mse = np.square(original - image, dtype=np.float64).reshape(len(image), -1).mean(axis=1)
         sheet = _sheet(to_bytes(original), to_bytes(image), fine, per_row(self.spec.rule))
-        return Sheet(decoded, png.encode(sheet), fine, mse, bernoulli_nats(original, image))
+        return Sheet(decoded, failures, png.encode(sheet), fine, mse, bernoulli_nats(original, image))
 
     def assemble(self, shard: Shard, pieces: list[Sheet]) -> ShardResult:
         """A shard's sheets, and its rows as a Parquet file with a row group for each sheet."""
@@ -182,7 +187,7 @@ def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
             names=source.names.text(decoded.rows),
             labels=source.labels(decoded.rows),
             sizes=decoded.sizes,
-            errors={row - decoded.rows.start: f"{why.kind}: {why.message}" for row, why in decoded.failures.items()},
+            errors={row - decoded.rows.start: f"{why.kind}: {why.message}" for row, why in sheet.failures.items()},
             vectors={},
             pixels=None,
         )

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_serve.errors import RunError
+from vae_serve.errors import BundleError, RunError
+from vae_serve.model import files
 from vae_serve.storage.publish import replace_file
 
 SCHEMA_VERSION = 1
 RECORD = "run.json"
+RECORD_LIMIT = 16 << 20  # bytes of a run.json
 RUNS = Path("runs")
 
 Json = dict[str, Any]
@@ -68,12 +70,14 @@ def load(path: Path) -> Run:
     """
     file = path / RECORD
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(files.read_file(file, RECORD_LIMIT))
         version, _ = record["schema_version"], record["status"]
     except FileNotFoundError:
         raise RunError(f"{path} is no run: it has no {RECORD}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} cannot be read: {error!r}") from error
+    except BundleError as error:
+        raise RunError(str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{file} cannot be read: {error!r:.200}") from error
     if version != SCHEMA_VERSION:
         raise RunError(f"{file} has schema version {version!r}; this vae-serve reads {SCHEMA_VERSION}")
     return Run(path, record)
@@ -82,8 +86,8 @@ def load(path: Path) -> Run:
 def every(folder: Path = RUNS) -> list[Run]:
     """The runs under a folder, the one that changed last at the end."""
     # a hidden folder is a run that was killed before it appeared under its name
-    files = sorted(folder.glob(f"[!.]*/{RECORD}"), key=lambda file: file.stat().st_mtime_ns)
-    return [load(file.parent) for file in files]
+    records = sorted(folder.glob(f"[!.]*/{RECORD}"), key=lambda file: file.lstat().st_mtime_ns)
+    return [load(file.parent) for file in records]
 
 
 def newest(folder: Path = RUNS) -> Run:

@@ -1,7 +1,6 @@
 """A network becomes a LiteRT (TensorFlow Lite) file, and such a file runs."""
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +9,7 @@ from vae_serve.errors import MissingExtra
 from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.gate import Run
 from vae_serve.export.network import Network
-from vae_serve.model.bundle import GraphSpec
+from vae_serve.model.manifest import GraphSpec
 
 SIGNATURE = "serving_default"
 
@@ -27,7 +26,7 @@ def to_litert(network: Network, spec: GraphSpec) -> bytes:
 
 def file_of(spec: GraphSpec) -> str:
     """The name of the file in a bundle: encoder.tflite, decoder.tflite."""
-    return str(Path(spec.file).with_suffix(".tflite"))
+    return f"{spec.role}.tflite"
 
 
 def require() -> None:

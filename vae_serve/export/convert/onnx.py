@@ -14,7 +14,7 @@ from vae_serve.errors import UsageError
 from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.network import Network
 from vae_serve.model import onnx as contract
-from vae_serve.model.bundle import GraphSpec, TensorSpec
+from vae_serve.model.manifest import GraphSpec, TensorSpec
 
 # The default, and what every export is converted with first. Nothing in these graphs needs a newer one, and the older
 # the opset, the more web and mobile runtimes read it; 13 brings IR version 7.

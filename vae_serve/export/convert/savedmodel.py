@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from vae_serve.export.convert.signature import serving_function
 from vae_serve.export.network import Network
-from vae_serve.model.bundle import GraphSpec
+from vae_serve.model.manifest import GraphSpec
 
 
 def write_savedmodel(network: Network, spec: GraphSpec, folder: Path) -> None:

@@ -6,21 +6,9 @@ import tensorflow as tf
 
 from vae_serve.export.network import Network, as_function
 from vae_serve.images.pixels import SCALE
-from vae_serve.model.bundle import GraphSpec, TensorSpec
+from vae_serve.model.manifest import GraphSpec
 
 Function = Any  # tf.function ships no types
-
-
-def encoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: str) -> GraphSpec:
-    """The contract of an encoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
-    heads = tuple(TensorSpec(name, "float32", ("batch", latent_dim)) for name in ("z_mean", "z_log_var"))
-    return GraphSpec("encoder.onnx", (TensorSpec("image", pixels, ("batch", *image_shape)),), heads)
-
-
-def decoder_spec(image_shape: tuple[int, int, int], latent_dim: int, pixels: str) -> GraphSpec:
-    """The contract of a decoder whose pictures are `float32` 0..1 or `uint8` 0..255."""
-    z = TensorSpec("z", "float32", ("batch", latent_dim))
-    return GraphSpec("decoder.onnx", (z,), (TensorSpec("image", pixels, ("batch", *image_shape)),))
 
 
 def serving_function(network: Network, spec: GraphSpec) -> Function:

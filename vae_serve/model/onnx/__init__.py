@@ -3,7 +3,6 @@
 Why it is read here, what is refused and how that is tested: docs/design/onnx-reader.md.
 """
 
-from vae_serve.model.onnx.byte_input import BYTES, of_bytes
 from vae_serve.model.onnx.reading import CALL_LIMIT, OPSETS, SIZE_LIMIT, OnnxFile, Value, read, read_tensor
 
-__all__ = ["BYTES", "CALL_LIMIT", "OPSETS", "SIZE_LIMIT", "OnnxFile", "Value", "of_bytes", "read", "read_tensor"]
+__all__ = ["CALL_LIMIT", "OPSETS", "SIZE_LIMIT", "OnnxFile", "Value", "read", "read_tensor"]

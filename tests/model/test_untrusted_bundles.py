@@ -1,8 +1,8 @@
-"""A bundle from a stranger is refused with a sentence that names file and reason; nothing of it is run or allocated."""
+"""An untrusted bundle is refused with a sentence that names file and reason; nothing of it is run or allocated."""
 
-import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vae_serve.errors import BundleError
+from tests.model.conftest import edit_manifest
+from vae_serve.errors import BundleError, RunError
 from vae_serve.model import bundle
 from vae_serve.model.verify import verify
+from vae_serve.train import runs
 
 
 def refused(folder: Path, *words: str) -> None:
     with pytest.raises(BundleError) as caught:
         verify(folder)
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
-
-
-def manifest_with(folder: Path, change) -> None:
-    file = folder / bundle.MANIFEST
-    fields = json.loads(file.read_text())
-    change(fields)
-    file.write_text(json.dumps(fields))
 
 
 def decoder_with(folder: Path, change) -> None:
@@ -37,7 +32,7 @@ def decoder_with(folder: Path, change) -> None:
 def test_a_sound_bundle_passes(stranger):
     loaded, reports = verify(stranger)
     assert {report.tensor for report in reports} == {"z_mean", "z_log_var", "image"}
-    assert loaded.encoder == (stranger / "encoder.onnx").read_bytes()
+    assert loaded.graphs == {file.name: file.read_bytes() for file in stranger.glob("*.onnx")}
 
 
 def test_a_changed_byte(stranger):
@@ -88,17 +83,81 @@ def test_a_linked_folder(stranger, tmp_path):
     refused(stranger, "conformance", "link")
 
 
-def test_a_pipe_in_place_of_a_file(stranger):
-    (stranger / "README.md").unlink()
-    os.mkfifo(stranger / "README.md")
-    refused(stranger, "README.md", "no file")
+@pytest.mark.parametrize("file", ["README.md", "manifest.json", "encoder.onnx", "conformance/encoder/z_mean.npy"])
+def test_a_pipe_in_place_of_a_file(stranger, file, vae_serve, tmp_path):
+    (stranger / file).unlink()
+    os.mkfifo(stranger / file)
+    refused(stranger, file, "pipe")
+    done = vae_serve("generate", "--grid", 2, "--model", stranger, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+
+
+@pytest.mark.parametrize("file", ["README.md", "manifest.json"])
+def test_a_link_to_a_device_in_place_of_a_file(stranger, file):
+    (stranger / file).unlink()
+    (stranger / file).symlink_to("/dev/zero")
+    refused(stranger, file, "link")
+
+
+def test_a_folder_in_place_of_a_file(stranger):
+    (stranger / "encoder.onnx").unlink()
+    (stranger / "encoder.onnx").mkdir()
+    refused(stranger, "encoder.onnx")
+
+
+def test_a_file_in_place_of_a_folder(stranger):
+    shutil.rmtree(stranger / "conformance")
+    (stranger / "conformance").write_bytes(b"")
+    refused(stranger, "conformance")
+
+
+def test_a_bundle_that_is_a_file_or_is_not_there(stranger):
+    refused(stranger / "README.md", "README.md")
+    refused(stranger / "nothing", "no bundle")
+
+
+def test_a_pipe_in_place_of_run_json(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(RunError, match="pipe"):
+        runs.load(tmp_path)
+
+
+def test_a_pipe_or_a_link_among_the_exports_is_refused_where_it_is_the_newest(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "manifest.json").symlink_to("gone")
+    assert bundle.find(None, tmp_path) == bundle.find(None, tmp_path / "nothing")
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / "manifest.json")
+    refused(bundle.find(None, tmp_path), "b", "pipe")
+
+
+@pytest.mark.parametrize("file", ["README.md", "conformance/encoder/image.npy", "saved_model/encoder/1/saved_model.pb"])
+def test_a_sparse_file_of_a_gigabyte_is_refused_unread(stranger, file):
+    with (stranger / file).open("r+b") as opened:
+        opened.truncate(1 << 30)
+
+    def say_so(fields):
+        (entry,) = (entry for entry in fields["files"] if entry["path"] == file)
+        entry["bytes"] = 1 << 30
+
+    edit_manifest(stranger, say_so)
+    refused(stranger, file, "more than", "not loaded")
+
+
+def test_a_file_that_changes_after_loading_is_not_read_unchecked(stranger):
+    loaded = bundle.load(stranger)
+    (stranger / "README.md").write_bytes(b"x" * len(loaded.read("README.md")))
+    with pytest.raises(BundleError, match=r"README\.md.*SHA-256"):
+        loaded.read("README.md")
+    with pytest.raises(BundleError, match="has no notes"):
+        loaded.read("notes")
 
 
 @pytest.mark.parametrize(
     "path", ["../secret.onnx", "/etc/passwd", "conformance/../../secret", "a\\..\\b", "./README.md"]
 )
 def test_a_path_that_leads_out_of_the_folder(stranger, path):
-    manifest_with(stranger, lambda fields: fields["files"][0].update(path=path))
+    edit_manifest(stranger, lambda fields: fields["files"][0].update(path=path))
     (stranger.parent / "secret.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"outside its folder|not named"):
         verify(stranger)
@@ -110,9 +169,9 @@ def test_a_manifest_of_a_gigabyte(stranger):
     refused(stranger, bundle.MANIFEST, "larger than")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", "2", True, 2.0, None])
 def test_another_schema_version(stranger, version):
-    manifest_with(stranger, lambda fields: fields.update(schema_version=version))
+    edit_manifest(stranger, lambda fields: fields.update(schema_version=version))
     refused(stranger, bundle.MANIFEST, "schema version", repr(version))
 
 
@@ -126,11 +185,11 @@ def test_another_schema_version(stranger, version):
         lambda fields: fields.update(image_shape=[28, 28, -1]),
         lambda fields: fields["files"].append(fields["files"][0]),
         lambda fields: fields["files"][0].update(bytes="many"),
-        lambda fields: fields["encoder"].pop("file"),
+        lambda fields: fields["graphs"][0].pop("file"),
     ],
 )
 def test_a_manifest_that_is_not_of_the_schema(stranger, change):
-    manifest_with(stranger, change)
+    edit_manifest(stranger, change)
     refused(stranger, bundle.MANIFEST, "not a valid manifest")
 
 
@@ -141,7 +200,7 @@ def test_a_manifest_that_is_no_json_object(stranger, text):
 
 
 def test_a_file_said_to_be_of_a_hundred_gigabytes(stranger):
-    manifest_with(stranger, lambda fields: fields["files"][0].update(bytes=100 << 30))
+    edit_manifest(stranger, lambda fields: fields["files"][0].update(bytes=100 << 30))
     refused(stranger, "more than", "not loaded")
 
 
@@ -246,16 +305,17 @@ def test_a_network_of_two_inputs(stranger, signed):
         model.graph.input[1].name = "more"
 
     def said(fields):
-        inputs = fields["decoder"]["inputs"]
+        (decoder,) = (graph for graph in fields["graphs"] if graph["role"] == "decoder")
+        inputs = decoder["inputs"]
         inputs.append({**inputs[0], "name": "more"})
 
     decoder_with(stranger, another)
-    manifest_with(stranger, said)
-    refused(signed(stranger), "decoder.onnx", "2 inputs")
+    edit_manifest(stranger, said)
+    refused(signed(stranger), "decoder.onnx has the inputs")
 
 
 def test_an_opset_other_than_the_manifest_says(stranger):
-    manifest_with(stranger, lambda fields: fields.update(opset=17))
+    edit_manifest(stranger, lambda fields: fields.update(opset=17))
     refused(stranger, "opset 13", "17")
 
 
