@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import files
 import numpy as np
@@ -141,7 +141,7 @@ def test_a_palette_of_8_bit_levels_is_taken_as_such():
 def test_it_is_turned_once(orientation, compression):
     image = Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE))
     picture = decode(files.saved(image, "TIFF", compression=compression, tiffinfo={274: orientation}), RGB)
-    turned = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose}
+    turned: dict[int, Any] = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose}
     turned |= {6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
     assert np.array_equal(picture.pixels[..., 0], turned[orientation](np.asarray(image)))
     assert picture.notes == (("turned",) if orientation > 1 else ())

@@ -23,9 +23,9 @@ def not_finite(
     rows: range, outputs: Mapping[str, npt.NDArray[Any]], network: str, known: Collection[int]
 ) -> dict[int, Failure]:
     """The rows of the job, without those `known` to have failed, whose outputs (n, ...) of a network are not finite."""
-    finite = np.logical_and.reduce(
-        [np.isfinite(values.reshape(len(rows), -1)).all(axis=1) for values in outputs.values()]
-    )
+    finite = np.ones(len(rows), bool)
+    for values in outputs.values():
+        finite &= np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
     return {
         rows[at]: Failure("not_finite", f"the {network} gives NaN or infinity for it")
         for at in np.flatnonzero(~finite).tolist()

@@ -32,7 +32,6 @@ Doubles = npt.NDArray[np.float64]
 SHEET_SIDE = 720  # pixels, about; a sheet has 12 x 22 pairs of digits
 GAP = 2  # white pixels around a pair
 NO_PICTURE = 128  # grey level in the place of a picture that cannot be read
-BATCH = 32  # pictures a call of the networks
 SHARD_ROWS = 8192  # about; a shard is some whole sheets
 SHARD_BYTES = 64 << 20  # of its sheets, before they are compressed
 
