@@ -57,8 +57,8 @@ def caught(side: Side, contents: bytes) -> str:
 def test_the_exports_pass(encoder, decoder):
     for side, contents in (encoder, decoder):
         reports = gate.check_onnx(side, contents)
-        assert {report.copy for report in reports} == {f"ONNX, {level}" for level in LEVELS}
-        assert max(report.largest for report in reports) <= 1e-5
+        assert {report["copy"] for report in reports} == {f"ONNX, {level}" for level in LEVELS}
+        assert max(report["largest"] for report in reports) <= 1e-5
 
 
 def test_swapped_outputs(encoder):
@@ -229,6 +229,6 @@ def test_the_manifest_of_the_packaged_model_tells_what_was_compared():
     from tests.export.conftest import PACKAGED
 
     reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity.reports
-    assert {report.copy for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
+    assert {report["copy"] for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
     assert {report.rows for report in reports if report.network == "encoder"} == {10_000}
-    assert max(report.largest for report in reports) <= 1e-5
+    assert max(report["largest"] for report in reports) <= 1e-5
