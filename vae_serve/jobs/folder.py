@@ -91,7 +91,11 @@ class Job:
                 self.store.delete(self.plan.part(shard))
 
     def remove(self) -> None:
-        """Removes the state, and the folder where nothing else is in it."""
+        """Removes the state, its plan last, and the folder where nothing else is in it."""
+        for name in self.store.list(STATE):
+            path = f"{STATE}/{name}"
+            if self.store.exists(path) and path != _PLAN:
+                self.store.delete(path)
         self.store.delete_folder(STATE)
         with suppress(OSError):
             self.folder.rmdir()
