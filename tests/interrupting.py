@@ -12,20 +12,17 @@ ROOT = Path(__file__).parent.parent
 # Run with `python -c`. What it does to files that are named relative to an open folder, as storage does, it is told by
 # the interpreter (PEP 578) and, for fsync, by a wrapper. Python and libraries write their own caches by full paths.
 _LAUNCHER = """
-import json, os, signal, sys
+import json, os, sys
 
-at, number, group, log, words = json.loads(sys.argv[1])
+at, action, log, words = json.loads(sys.argv[1])
 me, events = os.getpid(), []
 
 def happens(event):
     if os.getpid() != me:
         return  # a process that was forked off
     events.append(event)
-    if at == (len(events) if isinstance(at, int) else event):
-        if group:
-            os.killpg(0, number)
-        else:
-            os.kill(me, number)
+    if len(events) == at:
+        exec(action)
 
 def told(name, arguments):
     if name == "open":
@@ -57,7 +54,7 @@ finally:
 def events_of(*words: object, cwd: Path) -> int:
     """How many things a command does to the disk when nobody interrupts it."""
     log = cwd / "events.json"
-    _run(0, signal.SIGKILL, True, log, words, cwd)
+    _run(0, "", log, words, cwd)
     events = json.loads(log.read_text())
     log.unlink()
     return len(events)
@@ -67,13 +64,18 @@ def interrupted(
     *words: object, cwd: Path, at: int, by: signal.Signals = signal.SIGKILL, group: bool = True
 ) -> "subprocess.CompletedProcess[str]":
     """Runs a command until the thing of this number, counted from 1; then it, or its whole `group`, gets the signal."""
-    return _run(at, by, group, None, words, cwd)
+    return _run(at, f"os.killpg(0, {by:d})" if group else f"os.kill(me, {by:d})", None, words, cwd)
+
+
+def meanwhile(action: str, *words: object, cwd: Path, at: int = 1) -> "subprocess.CompletedProcess[str]":
+    """Runs a command, and at the thing of this number another program's `action`, in Python."""
+    return _run(at, action, None, words, cwd)
 
 
 def _run(
-    at: int, by: signal.Signals, group: bool, log: Path | None, words: tuple[object, ...], cwd: Path
+    at: int, action: str, log: Path | None, words: tuple[object, ...], cwd: Path
 ) -> "subprocess.CompletedProcess[str]":
-    argument = json.dumps([at, int(by), group, log and str(log), [str(word) for word in words]])
+    argument = json.dumps([at, action, log and str(log), [str(word) for word in words]])
     return subprocess.run(
         [sys.executable, "-c", _LAUNCHER, argument],
         cwd=cwd,
