@@ -51,7 +51,8 @@ def embed(vae_serve, pictures) -> Embed:
 def results(out: Path) -> dict[str, bytes]:
     """The files of a finished job, by name; those with the clock's figures in them by name alone."""
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    return {name: b"" if name.endswith(".json") and name != ".job/plan.json" else data for name, data in files.items()}
+    clocked = {name for name in files if name.startswith(".job") and name != ".job/plan.json"}
+    return {name: b"" if name in clocked else data for name, data in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,7 @@ def test_leftovers_of_a_killed_run_are_cleared_away(embed, whole, tmp_path):
     out = tmp_path / "out"
     embed(out)
     (out / "part-00010.parquet").unlink()
+    (out / ".job").mkdir()
     (out / ".job" / "partial-0123456789abcdef").write_bytes(b"half")
     embed(out)
     assert results(out) == whole

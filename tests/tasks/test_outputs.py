@@ -235,7 +235,7 @@ def test_a_result_of_the_earlier_layout_says_that_it_cannot_be_resumed(vae_serve
         "out was written by an earlier version of vae-serve (it has a folder _job) and cannot be resumed" in done.stderr
     )
     assert vae_serve(*command, "--overwrite", cwd=tmp_path).returncode == 0
-    assert sorted(file.name for file in out.iterdir()) == [".job", "notes.txt", "part-00000.parquet"]
+    assert sorted(file.name for file in out.iterdir()) == [".job.parquet", "notes.txt", "part-00000.parquet"]
 
 
 def test_a_job_of_another_command_is_not_overwritten(vae_serve, bundle, pictures, tmp_path):
@@ -249,13 +249,13 @@ def test_a_job_of_another_command_is_not_overwritten(vae_serve, bundle, pictures
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", "[" * 100_000, '"text"', "{}", '{"rows": "many"}', '{"job": 1, "results": 3}', "\0"]
 )
-@pytest.mark.parametrize("name", ["plan.json", "part-00000.json"])
+@pytest.mark.parametrize("name", [".job/plan.json", ".job/part-00000.json", ".job.parquet"])
 def test_a_damaged_state_is_one_sentence_and_overwrite_starts_again(
     vae_serve, bundle, pictures, tmp_path, name, damage
 ):
-    command = [*words("embed", bundle, pictures), "-q"]
+    command = [*words("embed", bundle, pictures), "-q", "--format", "parquet" if name == ".job.parquet" else "npy"]
     assert vae_serve(*command, cwd=tmp_path).returncode == 0
-    (tmp_path / "out" / ".job" / name).write_text(damage)
+    (tmp_path / "out" / name).write_text(damage)
     done = vae_serve(*command, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
