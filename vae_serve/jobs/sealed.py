@@ -17,6 +17,7 @@ _KEY = b"vae_serve.job"  # in the file's key-value metadata: {"plan": ..., "reco
 
 def sealed(store: LocalStore, plan: Plan, records: dict[int, Json], stats: Json) -> Write:
     """Writes the state into a Parquet file with the columns of the first shard."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with store.open(plan.part(plan.shards[0])) as file:
@@ -26,7 +27,8 @@ def sealed(store: LocalStore, plan: Plan, records: dict[int, Json], stats: Json)
         "records": {str(number): record for number, record in records.items()},
         "stats": stats,
     }
-    table = schema.empty_table().replace_schema_metadata({_KEY: json.dumps(state, allow_nan=False).encode()})
+    schema = schema.with_metadata({_KEY: json.dumps(state, allow_nan=False).encode()})
+    table = pa.Table.from_batches([], schema)  # `empty_table` would import pandas, which takes half a second
     return lambda file: pq.write_table(table, file, store_schema=False)
 
 
