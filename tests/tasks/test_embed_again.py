@@ -62,7 +62,7 @@ def whole(embed, tmp_path_factory) -> dict[str, bytes]:
     done = embed(out)
     assert done.returncode == 3, done.stderr
     found = results(out)
-    assert len([name for name in found if name.endswith(".parquet")]) == 11
+    assert len([name for name in found if name.startswith("part-")]) == 11
     return found
 
 
@@ -78,11 +78,11 @@ def test_parts_of_three_machines_put_together_are_the_whole(embed, whole, tmp_pa
         assert done.returncode == 3, done.stderr
     together: dict[str, bytes] = {}
     for part in (1, 2, 3):
-        found = {name: data for name, data in results(tmp_path / f"part{part}").items() if name.endswith(".parquet")}
+        found = {name: data for name, data in results(tmp_path / f"part{part}").items() if name.startswith("part-")}
         assert 3 <= len(found) <= 4
         assert not set(found) & set(together)
         together |= found
-    assert together == {name: data for name, data in whole.items() if name.endswith(".parquet")}
+    assert together == {name: data for name, data in whole.items() if name.startswith("part-")}
 
 
 def test_a_finished_job_run_again_does_nothing_and_says_so(embed, tmp_path):
@@ -136,7 +136,8 @@ def test_a_job_of_several_results_killed_at_any_moment_comes_to_the_same(embed, 
 
 
 def shards_of(out: Path) -> int:
-    return len(list(out.glob("part-*.parquet")))
+    """Finished ones: those with a record."""
+    return len(list(out.glob(".job/part-*.json")))
 
 
 def test_ctrl_c_is_said_in_a_word_and_the_next_run_goes_on(embed, pictures, tmp_path):
@@ -263,7 +264,7 @@ def test_a_part_that_is_none_is_wrong_usage(embed, tmp_path, part):
 
 def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(embed, whole, pictures, tmp_path):
     out = tmp_path / "out"
-    largest = max(len(data) for name, data in whole.items() if name.endswith(".parquet"))
+    largest = max(len(data) for name, data in whole.items() if name.startswith("part-"))
     # The system's own limit on a file's size stands in for the end of the disk: writing past it is refused likewise.
     script = (
         "import resource, sys; from vae_serve.cli import main;"

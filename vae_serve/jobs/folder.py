@@ -246,7 +246,8 @@ def _earlier_plan(folder: Path, store: LocalStore, overwrite: bool) -> Json | No
         state = read_sealed(store, str(folder / SEALED))
         if state is not None:
             return state[0]
-        return _read_json(folder, store, _PLAN) or _read_json(folder, store, f"{_EARLIER_STATE}/plan.json")
+        plan = _read_json(folder, store, _PLAN)
+        return plan if plan is not None else _read_json(folder, store, f"{_EARLIER_STATE}/plan.json")
     except OutputError:
         if not overwrite:
             raise

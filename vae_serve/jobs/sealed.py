@@ -29,7 +29,7 @@ def sealed(store: LocalStore, plan: Plan, records: dict[int, Json], stats: Json)
     }
     schema = schema.with_metadata({_KEY: json.dumps(state, allow_nan=False).encode()})
     table = pa.Table.from_batches([], schema)  # `empty_table` would import pandas, which takes half a second
-    return lambda file: pq.write_table(table, file, store_schema=False)
+    return lambda file: pq.write_table(table, file)  # without `store_schema` the metadata would not be written
 
 
 def read_sealed(store: LocalStore, where: str) -> tuple[Json, dict[int, Json]] | None:
