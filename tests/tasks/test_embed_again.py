@@ -1,21 +1,19 @@
 """`vae-serve embed`, the same bytes however it comes to them: any batch, any workers, killed, resumed, in parts."""
 
-import contextlib
 import fcntl
 import json
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupting import events_of, interrupted, moments
 from PIL import Image
 
 from vae_serve.images import mnist
@@ -24,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 MODEL = ROOT / "exports" / "mnist"  # a real encoder: its sums could depend on the batch
 ROWS = 700
 SHARD = ("--rows-per-shard", 64)
-KILLS = int(os.environ.get("VAE_SERVE_KILLS", "6"))  # of one job, each at a random moment
+KILLS = int(os.environ.get("VAE_SERVE_KILLS", "6"))  # of one job, spread over all that it does to the disk
 
 Embed = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -53,7 +51,8 @@ def embed(vae_serve, pictures) -> Embed:
 def results(out: Path) -> dict[str, bytes]:
     """The files of a finished job, by name; those with the clock's figures in them by name alone."""
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    return {name: b"" if name.endswith(".json") and name != ".job/plan.json" else data for name, data in files.items()}
+    clocked = {name for name in files if name.startswith(".job") and name != ".job/plan.json"}
+    return {name: b"" if name in clocked else data for name, data in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def whole(embed, tmp_path_factory) -> dict[str, bytes]:
     done = embed(out)
     assert done.returncode == 3, done.stderr
     found = results(out)
-    assert len([name for name in found if name.endswith(".parquet")]) == 11
+    assert len([name for name in found if name.startswith("part-")]) == 11
     return found
 
 
@@ -79,11 +78,11 @@ def test_parts_of_three_machines_put_together_are_the_whole(embed, whole, tmp_pa
         assert done.returncode == 3, done.stderr
     together: dict[str, bytes] = {}
     for part in (1, 2, 3):
-        found = {name: data for name, data in results(tmp_path / f"part{part}").items() if name.endswith(".parquet")}
+        found = {name: data for name, data in results(tmp_path / f"part{part}").items() if name.startswith("part-")}
         assert 3 <= len(found) <= 4
         assert not set(found) & set(together)
         together |= found
-    assert together == {name: data for name, data in whole.items() if name.endswith(".parquet")}
+    assert together == {name: data for name, data in whole.items() if name.startswith("part-")}
 
 
 def test_a_finished_job_run_again_does_nothing_and_says_so(embed, tmp_path):
@@ -107,108 +106,71 @@ def test_a_lost_shard_is_made_again_and_no_other(embed, whole, tmp_path):
     assert json.loads(done.stdout)["images"] == ROWS
 
 
-def kill_after(seconds: float, out: Path, pictures: Path, *options: object) -> None:
-    """Starts the command in a process group of its own and kills all of it."""
-    words = ["embed", pictures, "--model", MODEL, "--out", out, *SHARD, *options, "-q"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vae_serve", *map(str, words)],
-        cwd=out.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def command(out: Path, source: Path, *options: object) -> list[object]:
+    return ["embed", source, "--model", MODEL, "--out", out, *SHARD, *options, "-q"]
 
 
-def kill_at_random_moments(times: int, embed: Embed, pictures: Path, work: Path, *options: object) -> int:
-    """Kills a run, resumes it and compares, so many times; how many of the kills left the job unfinished."""
+def kill_resume_and_compare(kills: int, embed: Embed, pictures: Path, work: Path, *options: object) -> None:
+    """Kills a run at so many of the things that it does to the disk, resumes it and compares."""
     reference = work / "reference"
-    begun = time.monotonic()
-    embed(reference, *options)
-    duration = time.monotonic() - begun
-    expected, unfinished = results(reference), 0
-    chance = random.Random(times)
-    for attempt in range(times):
-        out = work / f"out{attempt}"
-        kill_after(duration * chance.uniform(0.3, 1.05), out, pictures, *options)
-        unfinished += not (out / ".job/stats.json").exists()
+    total = events_of(*command(reference, pictures, *options), cwd=work)
+    expected = results(reference)
+    for moment in moments(total, kills):
+        out = work / f"out{moment}"
+        killed = interrupted(*command(out, pictures, *options), cwd=work, at=moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         done = embed(out, *options)
         assert done.returncode == 3, done.stderr
         assert results(out) == expected
         shutil.rmtree(out)
-    return unfinished
 
 
 @pytest.mark.slow
 def test_a_job_killed_at_any_moment_comes_to_the_same_result(embed, pictures, tmp_path):
-    assert kill_at_random_moments(KILLS, embed, pictures, tmp_path) > 0
+    kill_resume_and_compare(KILLS, embed, pictures, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_job_of_several_results_killed_at_any_moment_comes_to_the_same(embed, pictures, tmp_path):
-    kill_at_random_moments(4, embed, pictures, tmp_path, "--format", "projector")
+    kill_resume_and_compare(KILLS, embed, pictures, tmp_path, "--format", "projector")
 
 
-def many_pictures(folder: Path) -> Path:
-    """More than a moment's work: 7,000 links to one digit."""
-    folder.mkdir()
-    Image.fromarray(mnist.load("test")[0][0, :, :, 0]).save(folder / "0000.png")
-    for row in range(1, 7_000):
-        os.link(folder / "0000.png", folder / f"{row:04}.png")
-    return folder
+def finished_rows(out: Path) -> int:
+    """Of the shards that have a record, in any order; the last one is shorter."""
+    numbers = [int(file.stem.removeprefix("part-")) for file in out.glob(".job/part-*.json")]
+    return sum(min(64, ROWS - 64 * number) for number in numbers)
 
 
-def begun(source: Path, out: Path) -> "subprocess.Popen[str]":
-    """The command in a process group of its own, its first shard finished."""
-    words = ["embed", source, "--model", MODEL, "--out", out, "--rows-per-shard", "64", "-q"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vae_serve", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while process.poll() is None and not list(out.glob("part-*.parquet")):
-        time.sleep(0.002)
-    return process
+def test_ctrl_c_is_said_in_a_word_and_the_next_run_goes_on(embed, pictures, tmp_path):
+    out = tmp_path / "out"
+    total = events_of(*command(tmp_path / "whole", pictures), cwd=tmp_path)
+    stopped = interrupted(*command(out, pictures), cwd=tmp_path, at=total // 2, by=signal.SIGINT)
+    assert (stopped.returncode, stopped.stderr) == (130, "vae-serve: interrupted\n")
+    finished = finished_rows(out)
+    assert 0 < finished < ROWS
+    assert list(out.rglob("partial-*")) == []
+    done = embed(out, "--json")
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["this_run"]["images"] == ROWS - finished
 
 
-def test_ctrl_c_is_said_in_a_word_and_the_next_run_goes_on(embed, tmp_path):
-    source, out = many_pictures(tmp_path / "many"), tmp_path / "out"
-    process = begun(source, out)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "vae-serve: interrupted\n")
-    shards = len(list(out.glob("part-*.parquet")))
-    assert 0 < shards < 110
-    assert list(out.rglob(".*.partial")) == []
-    done = embed(out, "--json", source=source)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["this_run"]["images"] == 7_000 - 64 * shards
-
-
-def test_when_only_the_parent_is_killed_the_same_command_goes_on_at_once(embed, tmp_path):
-    """Its processes do not hold its lock, and end."""
-    source, out = many_pictures(tmp_path / "many"), tmp_path / "out"
-    process = begun(source, out)
-    process.kill()
-    done = embed(out, source=source)
-    assert done.returncode == 0, done.stderr
-    process.communicate(timeout=60)  # until nobody holds its stderr any more
+def test_when_only_the_parent_is_killed_the_same_command_goes_on_at_once(embed, pictures, whole, tmp_path):
+    """Its processes do not hold its lock, and end: `interrupted` waits until nobody holds its stderr any more."""
+    out = tmp_path / "out"
+    total = events_of(*command(tmp_path / "whole", pictures), cwd=tmp_path)
+    killed = interrupted(*command(out, pictures), cwd=tmp_path, at=total // 2, group=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert 0 < finished_rows(out) < ROWS
+    assert embed(out).returncode == 3
+    assert results(out) == whole
 
 
 def test_leftovers_of_a_killed_run_are_cleared_away(embed, whole, tmp_path):
     out = tmp_path / "out"
     embed(out)
     (out / "part-00010.parquet").unlink()
-    (out / ".part-00010.parquet.partial").write_bytes(b"half")
-    (out / ".job" / ".part-00010.json.partial").write_bytes(b"half")
+    (out / ".job").mkdir()
+    (out / ".job" / "partial-0123456789abcdef").write_bytes(b"half")
     embed(out)
     assert results(out) == whole
 
@@ -230,7 +192,7 @@ def test_a_second_run_at_once_is_refused(embed, tmp_path):
         (("--invert", "yes"), "pixels.invert was 'no' and is now 'yes'"),
         (("--format", "csv"), "format was 'parquet' and is now 'csv'"),
         (("--outputs", "z_mean"), "outputs was ['z_mean', 'z_log_var'] and is now ['z_mean']"),
-        (("--shard", "1/2"), "part was [1, 1] and is now [1, 2]"),
+        (("--shard", "1/2"), "share was [1, 1] and is now [1, 2]"),
         (("--rows-per-shard", 65), "rows_per_shard was 64 and is now 65"),
     ],
 )
@@ -303,7 +265,7 @@ def test_a_part_that_is_none_is_wrong_usage(embed, tmp_path, part):
 
 def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(embed, whole, pictures, tmp_path):
     out = tmp_path / "out"
-    largest = max(len(data) for name, data in whole.items() if name.endswith(".parquet"))
+    largest = max(len(data) for name, data in whole.items() if name.startswith("part-"))
     # The system's own limit on a file's size stands in for the end of the disk: writing past it is refused likewise.
     script = (
         "import resource, sys; from vae_serve.cli import main;"
@@ -322,7 +284,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(embed, whole, pict
     assert len(done.stderr.splitlines()) == 1
     assert "no room to write" in done.stderr
     assert "run the same command again" in done.stderr
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob("partial-*"))
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != largest - 1
     assert embed(out).returncode == 3
     assert results(out) == whole

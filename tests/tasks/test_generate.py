@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import linear_bundle
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from interrupting import events_of, interrupted, moments
 from PIL import Image
 
 from vae_serve import cli
@@ -113,16 +113,16 @@ def test_a_folder_of_other_things_is_never_replaced(vae_serve, bundle, tmp_path)
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "years of work"
 
 
-def test_without_a_wish_it_says_what_can_be_wished_for(vae_serve, bundle, tmp_path):
+def test_without_options_it_says_what_can_be_asked_for(vae_serve, bundle, tmp_path):
     done = vae_serve("generate", "--model", bundle, cwd=tmp_path)
     assert done.returncode == 2
     assert "--grid 15" in done.stderr
 
 
-# --- the forms ---
+# --- the formats ---
 
 
-def test_every_form_holds_the_same_pictures(vae_serve, bundle, tmp_path):
+def test_every_format_holds_the_same_pictures(vae_serve, bundle, tmp_path):
     expected = linear_bundle.decoded(samplers.draws(5, 0, 600, 2))
     for out in ("a.npy", "a.npz", "a.zip", "a.parquet", "a"):
         done = vae_serve("generate", "--count", 600, "--seed", 5, "--model", bundle, "--out", out, cwd=tmp_path)
@@ -279,7 +279,7 @@ def test_an_embed_result_is_decoded_row_by_row_failed_ones_black_and_listed(vae_
     assert np.array_equal(pictures[[0, 1, 3]], linear_bundle.decoded(z_mean))
 
 
-def test_every_form_is_a_source_of_embed(vae_serve, bundle, tmp_path):
+def test_every_format_is_a_source_of_embed(vae_serve, bundle, tmp_path):
     vectors = []
     for out in ("a.npy", "a.npz", "a.zip", "a.parquet", "a"):
         assert vae_serve("generate", "--count", 5, "--out", out, "--model", bundle, cwd=tmp_path).returncode == 0
@@ -308,20 +308,26 @@ def test_given_points_fill_sheets_and_leave_the_last_gaps_black(vae_serve, bundl
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.zip", "a.parquet", "a"])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(vae_serve, bundle, tmp_path, name):
-    words = ["generate", "--count", 20_000, "--model", bundle, "--workers", 2, "--out"]
-    begun = time.monotonic()
-    assert vae_serve(*words, f"whole/{name}", cwd=tmp_path).returncode == 0
-    whole_run = time.monotonic() - begun
-    command = [sys.executable, "-m", "vae_serve", *map(str, words), f"killed/{name}"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for part in (0.5, 0.8):
-        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(whole_run * part)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    vae_serve(*words, f"killed/{name}", cwd=tmp_path)  # refused where the last kill came too late
-    assert [file.name for file in (tmp_path / "killed").iterdir()] == [name]
-    assert contents(tmp_path / "killed" / name) == contents(tmp_path / "whole" / name)
+    words = ["generate", "--count", 2_000, "--grid", 10, "--model", bundle, "--workers", 2, "--out"]
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    total = events_of(*words, f"whole/{name}", cwd=tmp_path)
+    for moment in moments(total, 6):
+        killed = interrupted(*words, f"killed/{name}", cwd=tmp_path, at=moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        published = (tmp_path / "killed" / name).exists()  # and killed before what it was made in was removed
+        again = vae_serve(*words, f"killed/{name}", cwd=tmp_path)
+        assert again.returncode == (1 if published else 0), again.stderr
+        assert [file.name for file in (tmp_path / "killed").iterdir()] == [name]
+        assert contents(tmp_path / "killed" / name) == contents(tmp_path / "whole" / name)
+        remove(tmp_path / "killed" / name)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -330,16 +336,14 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_an_unfinished_job_is_continued_and_another_one_is_refused_with_the_difference(bundle, vae_serve, tmp_path):
-    words = ["generate", "--count", 20_000, "--model", bundle, "--out"]
+    words = ["generate", "--count", 100_000, "--model", bundle, "--out"]
     assert vae_serve(*words, "whole.npy", cwd=tmp_path).returncode == 0
-    (tmp_path / "stopped.py").write_text(STOPPED_AFTER_ONE_SHARD)
-    command = [sys.executable, "stopped.py", *map(str, words), "a.npy"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    stopped = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert "one shard is enough" in stopped.stderr
+    total = events_of(*words, "counted.npy", cwd=tmp_path)
+    stopped = interrupted(*words, "a.npy", cwd=tmp_path, at=total // 2)
+    assert stopped.returncode == -signal.SIGKILL
     refused(vae_serve(*words, "a.npy", "--seed", 1, cwd=tmp_path), 1, "points.seed was 0 and is now 1", "--overwrite")
 
-    made_before = np.load(tmp_path / "a.npy.partial" / "pictures.npy", mmap_mode="r+")
+    made_before = np.load(tmp_path / "a.npy.partial" / ".job" / "pictures.npy", mmap_mode="r+")
     made_before[0] = 99  # a mark in the finished shard, which is still there when that shard was not made again
     made_before.flush()
     assert vae_serve(*words, "a.npy", cwd=tmp_path).returncode == 0
@@ -347,21 +351,6 @@ def test_an_unfinished_job_is_continued_and_another_one_is_refused_with_the_diff
     assert (continued[0] == 99).all()
     assert np.array_equal(continued[1:], whole[1:])
     assert not (tmp_path / "a.npy.partial").exists()
-
-
-STOPPED_AFTER_ONE_SHARD = """
-from vae_serve import cli
-from vae_serve.jobs import shards
-
-commit = shards.Job.commit
-
-def once(job, shard, *rest):
-    commit(job, shard, *rest)
-    raise SystemExit("one shard is enough")
-
-shards.Job.commit = once
-cli.main()
-"""
 
 
 # --- bad input ---

@@ -1,12 +1,15 @@
 """`vae-serve reconstruct`, typed as a person types it, over a model whose answer is known."""
 
 import json
+import shutil
+import signal
 from pathlib import Path
 
 import linear_bundle
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from interrupting import events_of, interrupted, moments
 from PIL import Image
 
 SHAPE = (28, 28, 1)
@@ -91,7 +94,7 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_when_it_is_a_result(
     assert vae_serve(*words, "out", "--overwrite", cwd=tmp_path).returncode == 3
     refused = vae_serve(*words, "pictures", "--overwrite", cwd=tmp_path)
     assert refused.returncode == 1
-    assert "no result of reconstruct" in refused.stderr
+    assert "is not a result of reconstruct" in refused.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "pictures"]
 
 
@@ -111,3 +114,78 @@ def test_a_source_without_pictures_leaves_nothing_behind(vae_serve, bundle, tmp_
     assert done.stderr.count("\n") == 1
     assert "empty holds no pictures" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, digits) -> Path:
+    """Digits for several shards, of which each is some sheets."""
+    file = tmp_path_factory.mktemp("many") / "many.npy"
+    np.save(file, np.concatenate([digits, digits]))
+    return file
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(vae_serve, bundle, many, tmp_path):
+    words = ["reconstruct", many, "--model", bundle, "--out"]
+    total = events_of(*words, "whole", cwd=tmp_path)
+    (tmp_path / "killed").mkdir()
+    for moment in moments(total, 8):
+        killed = interrupted(*words, "killed/out", cwd=tmp_path, at=moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        published = (tmp_path / "killed" / "out").exists()
+        again = vae_serve(*words, "killed/out", cwd=tmp_path)
+        assert again.returncode == (1 if published else 0), again.stderr
+        assert [file.name for file in (tmp_path / "killed").iterdir()] == ["out"]
+        assert files_of(tmp_path / "killed" / "out") == files_of(tmp_path / "whole")
+        shutil.rmtree(tmp_path / "killed" / "out")
+
+
+def test_a_continued_job_makes_no_finished_shard_again_and_has_the_figures_of_the_whole(
+    vae_serve, bundle, many, tmp_path
+):
+    words = ["reconstruct", many, "--model", bundle, "--json"]
+    whole = json.loads(vae_serve(*words, "--out", "whole", cwd=tmp_path).stdout)
+    total = events_of(*words, "--out", "counted", cwd=tmp_path)
+    interrupted(*words, "--out", "out", cwd=tmp_path, at=total // 2)
+    state = tmp_path / "out.partial" / ".job"
+    before = {file: file.stat().st_mtime_ns for file in state.glob("part-*.json")}
+    assert before
+    again = interrupted(*words, "--out", "out", cwd=tmp_path, at=3, by=signal.SIGINT)
+    assert again.returncode == 130
+    assert before.items() <= {file: file.stat().st_mtime_ns for file in state.glob("part-*.json")}.items()
+    done = vae_serve(*words, "--out", "out", "--workers", 1, cwd=tmp_path)
+    assert {**json.loads(done.stdout), "out": "whole"} == whole
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("d/*.png", "d-reconstructed"),
+        ("*.png", "here-reconstructed"),
+        ("d/**/*.png", "d-reconstructed"),
+        ("d.v2", "d.v2-reconstructed"),
+        (".", "here-reconstructed"),
+    ],
+)
+def test_without_out_the_name_is_that_of_the_source_before_any_wildcard(
+    vae_serve, bundle, tmp_path, digits, source, name
+):
+    here = tmp_path / "here"
+    for file in ("d/a.png", "d.v2/a.png", "a.png"):
+        (here / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits[0, :, :, 0]).save(here / file)
+    before = {file.name for file in here.iterdir()}
+    done = vae_serve("reconstruct", source, "--model", bundle, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in here.iterdir()} - before == {name}
+
+
+def test_its_own_sheets_are_no_pictures_of_the_source(vae_serve, bundle, pictures, tmp_path):
+    words = ["reconstruct", ".", "--model", bundle, "--out", "sheets", "--json", "--overwrite"]
+    first, second = (vae_serve(*words, cwd=pictures) for _ in range(2))
+    assert (first.returncode, second.returncode) == (3, 3), second.stderr
+    assert json.loads(second.stdout)["pictures"] == json.loads(first.stdout)["pictures"] == 4

@@ -6,10 +6,11 @@
         .job/part-00000.parquet a finished shard, where the result is made of all of them in the end
         .job/stats.json         what the whole job came to, from the records
         .job/partial-RANDOM     a file in the making; the next run removes it
+        .job.parquet            all of the state, once the job is finished and the shards are the result
 
 A shard and its record are written aside, synced and renamed, the record last: where both are, all is there. The lock is
-the kernel's, on the folder itself, so a killed run leaves none behind. The state is in a folder whose name begins with
-a dot, which readers of Parquet folders pass over.
+the kernel's, on the folder itself, so a killed run leaves none behind. The names of the state begin with a dot, which
+readers of Parquet folders pass over.
 """
 
 import errno
@@ -25,6 +26,7 @@ from typing import BinaryIO
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.plan import STATE, Json, Plan, Shard, differences
+from vae_serve.jobs.sealed import SEALED, read_sealed, sealed
 from vae_serve.storage.local import PARTIAL, LocalStore
 from vae_serve.storage.publish import settled
 from vae_serve.storage.store import Write
@@ -79,10 +81,14 @@ class Job:
         """Writes another file of the folder, whole or not at all."""
         self._create({name: write})
 
-    def replace(self, name: str, write: Write) -> None:
-        """The same for a file of the state, in place of an earlier one."""
-        self.store.delete(name)
-        self._create({name: write})
+    def finish(self, stats: Json) -> None:
+        """Keeps what the job came to. Where the shards are the result, the state becomes one file, see `sealed`."""
+        if self.plan.results or not self.plan.shards:
+            self.store.delete(STATS)
+            self.put(STATS, as_json(stats))
+        else:
+            self.put(SEALED, sealed(self.store, self.plan, self.records, stats))
+            self.store.delete_folder(STATE)
 
     def drop_parts(self) -> None:
         """Removes the shards that have become the plan's `results`."""
@@ -91,7 +97,11 @@ class Job:
                 self.store.delete(self.plan.part(shard))
 
     def remove(self) -> None:
-        """Removes the state, and the folder where nothing else is in it."""
+        """Removes the state, its plan last, and the folder where nothing else is in it."""
+        for name in self.store.list(STATE):
+            path = f"{STATE}/{name}"
+            if self.store.exists(path) and path != _PLAN:
+                self.store.delete(path)
         self.store.delete_folder(STATE)
         with suppress(OSError):
             self.folder.rmdir()
@@ -167,6 +177,8 @@ def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwr
             _clear(store, earlier)
             store.folder(STATE)
             job.put(_PLAN, as_json(plan.to_json()))
+        else:
+            _unseal(job)
         for name in store.list(STATE):
             if name.startswith(PARTIAL):
                 store.delete(f"{STATE}/{name}")
@@ -178,13 +190,30 @@ def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwr
     return job
 
 
+def _unseal(job: Job) -> None:
+    """A sealed state becomes a folder again where a shard is gone. The sealed one is right where both are there."""
+    state = read_sealed(job.store, str(job.folder / SEALED))
+    if state is None:
+        return
+    job.store.delete_folder(STATE)
+    _, records = state
+    if all(shard.number in records and job.store.exists(job.plan.part(shard)) for shard in job.plan.shards):
+        job.records.update(records)
+        return
+    job.store.folder(STATE)
+    job.put(_PLAN, as_json(job.plan.to_json()))
+    for number, record in records.items():
+        job.put(_record(number), as_json(record))
+    job.store.delete(SEALED)
+
+
 def _read_records(job: Job, fields: Fields) -> None:
     """Takes up the finished shards. A record whose shard is gone is dropped: the shard is made again."""
     store, results = job.store, job.plan.results
     whole = bool(results) and all(store.exists(name) for name in results)
     for shard in job.plan.shards:
         name = _record(shard.number)
-        record = _read_json(job.folder, store, name)
+        record = job.records.get(shard.number) or _read_json(job.folder, store, name)
         if record is None:
             continue
         if not all(isinstance(record.get(field), types) for field, types in fields.items()):
@@ -200,7 +229,7 @@ def _read_records(job: Job, fields: Fields) -> None:
 def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> None:
     """A folder that holds anything and is no job's is somebody else's."""
     names = store.list()
-    if store.exists(_PLAN) or set(names) <= {STATE}:
+    if store.exists(_PLAN) or store.exists(SEALED) or set(names) <= {STATE}:
         return
     if store.exists(f"{_EARLIER_STATE}/plan.json"):
         if overwrite:
@@ -213,16 +242,16 @@ def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> Non
 
 
 def _earlier_plan(folder: Path, store: LocalStore, overwrite: bool) -> Json | None:
-    for name in (_PLAN, f"{_EARLIER_STATE}/plan.json"):
-        try:
-            plan = _read_json(folder, store, name)
-        except OutputError:
-            if not overwrite:
-                raise
-            return {}  # damaged; its shards are known by their names
-        if plan is not None:
-            return plan
-    return None
+    try:
+        state = read_sealed(store, str(folder / SEALED))
+        if state is not None:
+            return state[0]
+        plan = _read_json(folder, store, _PLAN)
+        return plan if plan is not None else _read_json(folder, store, f"{_EARLIER_STATE}/plan.json")
+    except OutputError:
+        if not overwrite:
+            raise
+        return {}  # damaged; its shards are known by their names
 
 
 def _refuse_other_job(folder: Path, plan: Plan, earlier: Json, overwrite: bool) -> None:
@@ -249,6 +278,7 @@ def _clear(store: LocalStore, plan: Json | None) -> None:
         if plan is not None or state == STATE:
             with suppress(NotADirectoryError):
                 store.delete_folder(state)
+    store.delete(SEALED)
 
 
 def _record(number: int) -> str:

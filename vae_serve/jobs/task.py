@@ -44,6 +44,9 @@ class Work(Protocol[Batch, PieceT]):
     def lanes(self) -> Sequence[Iterator[Batch]]:
         """Batches of rows, each within one shard, in any order; every lane is for a thread."""
 
+    def prepare(self) -> None:
+        """Imports what `assemble` needs. Called once, while the lanes are under way."""
+
     def process(self, batch: Batch) -> PieceT:
         """One batch's results. Threads call it."""
 

@@ -8,9 +8,8 @@ import stat
 import struct
 from pathlib import Path
 
-_PNG = re.compile(
-    rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{13}.{4}.{4}IDAT", re.DOTALL
-)  # nothing between: as `png.encode` has it
+_PNG = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{21}IDAT", re.DOTALL)  # no other chunk: as `png.encode` has it
+_ARRAY = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '\|u1', 'fortran_order': False", re.DOTALL)
 _PICTURE = re.compile(r"\d{6,}\.png")
 _SHEET = re.compile(r"sheet-\d{5,}\.png")
 _LOCAL = struct.Struct("<IHHHHHIIIHH")  # a zip archive's header of a member, APPNOTE 4.3.7
@@ -27,9 +26,7 @@ def is_picture(path: Path) -> bool:
 
 def is_array(path: Path) -> bool:
     """A .npy file of pictures (n, H, W, C) uint8."""
-    return _is_file(path) and _begins(
-        path, re.compile(rb"\x93NUMPY\1\0..\{'descr': '\|u1', 'fortran_order': False", re.DOTALL)
-    )
+    return _is_file(path) and _begins(path, _ARRAY)
 
 
 def is_arrays(path: Path) -> bool:

@@ -11,8 +11,9 @@ from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
 from vae_serve.jobs.engines import inline
-from vae_serve.jobs.folder import STATS, Job, as_json, open_job
+from vae_serve.jobs.folder import STATS, Job, open_job
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
+from vae_serve.jobs.sealed import SEALED
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import ResultFormat, VectorResult
@@ -52,7 +53,7 @@ class EmbedOptions:
 def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: EmbedOptions, report: Report) -> Json:
     """Embeds every row of the source, or those of its shards that are missing.
 
-    Returns the job's statistics, as `.job/stats.json` has them.
+    Returns the job's statistics, as its state keeps them, see `jobs.folder`.
 
     Raises:
         OutputError: the folder cannot be used or holds another job, or `max_errors` is passed.
@@ -81,8 +82,8 @@ def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
 
             tables.finish(job, spec.result)
         stats = _statistics(job, spec, made, time.perf_counter() - begun)
-        if made or not job.store.exists(STATS):
-            job.replace(STATS, as_json(stats))
+        if made or not (job.store.exists(STATS) or job.store.exists(SEALED)):
+            job.finish(stats)
     return stats
 
 

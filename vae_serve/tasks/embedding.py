@@ -127,6 +127,10 @@ class EmbedWork:
         """Decoded batches."""
         return self.decoding.lanes
 
+    def prepare(self) -> None:
+        """Loads pyarrow before the first shard is full."""
+        from vae_serve.results import tables  # noqa: F401
+
     def process(self, batch: DecodedRows) -> EncodedRows:
         """One batch through the encoder."""
         decoded, pixels = batch

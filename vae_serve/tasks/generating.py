@@ -68,6 +68,9 @@ class GenerateWork:
         self._batches = _PointBatches(spec, missing)
         self.lanes: Sequence[Iterator[PointRows]] = [self._batches] * spec.workers
 
+    def prepare(self) -> None:
+        """Nothing to import."""
+
     def process(self, batch: PointRows) -> RenderedRows:
         """One batch through the decoder."""
         rows, z = batch

@@ -103,6 +103,7 @@ def reconstruct(
         )
         if not job.finished:
             job.put(f"{FOLDER}/{earlier.ERRORS}", lambda file: writers.write_tables(file, _row_groups(job.parts())))
+        job.drop_parts()
         summary = _summary(out, [job.records[shard.number] for shard in plan.shards], -(-plan.rows // per_sheet(rule)))
         staged.publish(job, FOLDER.removeprefix(f"{STATE}/"))
     return summary

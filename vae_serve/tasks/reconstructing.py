@@ -139,6 +139,9 @@ class ReconstructWork:
         """Decoded batches, each of one sheet."""
         return self.decoding.lanes
 
+    def prepare(self) -> None:
+        """Nothing to import."""
+
     def process(self, batch: DecodedRows) -> Sheet:
         """One sheet."""
         decoded, pixels = batch

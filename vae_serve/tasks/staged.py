@@ -60,7 +60,7 @@ class StagedJob:
 
     def _sweep(self) -> None:
         """Removes the job's folder of a finished output, left by a run that was killed just after publishing."""
-        if (self.partial / STATE).is_dir():
+        if self.partial.is_dir():
             with suppress(OutputError), open_job(self.partial, self._plan, self._record) as job:
-                if not job.missing and all(name.endswith(".json") for name in job.store.list(STATE)):
+                if all(name.endswith(".json") for name in job.store.list(STATE)):
                     job.remove()

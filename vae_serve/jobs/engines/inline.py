@@ -35,6 +35,7 @@ def run(
         for lane in work.lanes:
             threads.append(Thread(target=_work, args=(work, lane, assembler, full), daemon=True))
             threads[-1].start()
+        work.prepare()
         for _ in missing:
             shard, pieces = _next_full(full, lambda: progress(assembler.rows_done, assembler.failed))
             on_done(shard, work.assemble(shard, pieces))
