@@ -271,8 +271,8 @@ def test_idx_brings_the_labels_of_the_file_beside_it(tmp_path, suffix):
     ("data", "said"),
     [
         (b"text", "is no IDX file of bytes"),
-        (idx(PICTURES)[:-1], "declares .* and holds 59 bytes"),
-        (idx(PICTURES) + b"!", "declares .* and holds more"),
+        (idx(PICTURES)[:-1], "declares .*, 60 bytes, and holds 59"),
+        (idx(PICTURES) + b"!", "declares .* and holds 1 bytes more"),
         (b"\0\0\x08", "cannot be read"),
     ],
 )

@@ -37,7 +37,7 @@ def embed(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="What to write.")] = "parquet",
     outputs: Annotated[str, typer.Option(help="Of z_mean, z_log_var and z, a sample.")] = "z_mean,z_log_var",
-    seed: Annotated[int, typer.Option(help="Of z: row i is drawn from SEED and i alone.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Of z: row i is drawn from SEED and i alone.")] = 0,
     fit: Annotated[
         Fit | None, typer.Option(help="How a picture of another size is fitted. [default: as in training]")
     ] = None,

@@ -11,7 +11,7 @@ def parse_part(text: str) -> tuple[int, int]:
     Raises:
         UsageError: anything but i/N with 1 <= i <= N.
     """
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
+    if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise UsageError(f"--shard {text}: give i/N with i from 1 to N, such as 1/4")
-    return int(found[1]), int(found[2])
+    return int(numbers[1]), int(numbers[2])

@@ -20,7 +20,7 @@ from vae_serve.images import png
 from vae_serve.jobs.shards import Job, Write
 from vae_serve.model.samplers import Floats
 from vae_serve.results import zips
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 
 Bytes = npt.NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -61,7 +61,7 @@ class Numbering:
         return f"{self.first + index:0{max(6, len(str(self.count - 1)))}}.png"
 
 
-def form_of(out: Path, pictures: int, shape: Shape, points: Points, numbering: Numbering) -> Form:
+def form_of(out: Path, pictures: int, shape: Shape, points: LatentSource, numbering: Numbering) -> Form:
     """The form that the name of the output asks for: its suffix, or a folder where it has none.
 
     Raises:
@@ -136,7 +136,7 @@ class ArraysFile(ArrayFile):
 
     results: tuple[str, ...] = ("pictures.npz",)
 
-    def __init__(self, pictures: int, shape: Shape, points: Points) -> None:
+    def __init__(self, pictures: int, shape: Shape, points: LatentSource) -> None:
         super().__init__(pictures, shape)
         self._points = points
 

@@ -19,7 +19,7 @@ from vae_serve.images import pixels
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.runtime import Network, open_decoder
 from vae_serve.model.samplers import Floats
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 
 if TYPE_CHECKING:
     from vae_serve.jobs.shards import Job, Json, Plan, Shard
@@ -44,11 +44,11 @@ class Tiling:
     points: int = 1
     columns: int = 1
 
-    def pictures(self, points: Points) -> int:
+    def pictures(self, points: LatentSource) -> int:
         """How many pictures some points make; the last tile may have gaps."""
         return -(-points.count // self.points)
 
-    def rows(self, points: Points, start: int, stop: int) -> Floats:
+    def rows(self, points: LatentSource, start: int, stop: int) -> Floats:
         """The points of pictures `start` to `stop`; NaN, which is drawn black, in the gaps."""
         z = points.rows(start * self.points, min(stop * self.points, points.count))
         gap = (stop - start) * self.points - len(z)
@@ -79,7 +79,7 @@ def decode(decoder: Network, z: Floats) -> Bytes:
     return images
 
 
-def draw_one(decoder: Network, points: Points, tiling: Tiling, workers: int) -> Bytes:
+def draw_one(decoder: Network, points: LatentSource, tiling: Tiling, workers: int) -> Bytes:
     """The one picture (H, W, C) that the points make."""
     z = tiling.rows(points, 0, 1)
     tasks = [z[start : start + TASK_POINTS] for start in range(0, len(z), TASK_POINTS)]
@@ -121,7 +121,7 @@ def write_file(out: Path, contents: bytes) -> None:
 
 def draw_many(
     bundle: Bundle,
-    points: Points,
+    points: LatentSource,
     tiling: Tiling,
     out: Path,
     overwrite: bool,
@@ -171,7 +171,7 @@ def draw_many(
             ) from error
 
 
-def _description(bundle: Bundle, points: Points, tiling: Tiling) -> "Json":
+def _description(bundle: Bundle, points: LatentSource, tiling: Tiling) -> "Json":
     """Everything that changes a byte."""
     manifest = bundle.manifest
     files = {entry.path: entry.sha256 for entry in manifest.files}
@@ -194,7 +194,7 @@ def _sweep(aside: Path, plan: "Plan") -> None:
 
 
 def _make(
-    job: "Job", decoder: Network, points: Points, tiling: Tiling, form: "Form", workers: int, report: Report
+    job: "Job", decoder: Network, points: LatentSource, tiling: Tiling, form: "Form", workers: int, report: Report
 ) -> None:
     """Makes the missing shards: threads work on the next ones while one is being written."""
     each = max(1, TASK_POINTS // tiling.points)  # pictures a task

@@ -19,7 +19,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.model.runtime import open_decoder
 from vae_serve.model.samplers import Floats
 from vae_serve.sources import latents as latent_sources
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 from vae_serve.tasks import drawing
 from vae_serve.tasks.drawing import Tiling
 
@@ -79,7 +79,7 @@ def generate(bundle: Bundle, wish: Wish, report: Callable[..., None] = lambda *_
     if not count:
         raise UsageError(f"--shard {which}/{parts} of {whole:,} pictures is none; ask for at most {whole:,} parts")
     if parts > 1:
-        points = latent_sources.part(points, first * tiling.points, min(last * tiling.points, points.count))
+        points = points.part(first * tiling.points, min(last * tiling.points, points.count))
     if whole == 1 and _is_png(out):
         drawing.refuse_existing(out, wish.overwrite)
         picture = drawing.draw_one(open_decoder(bundle), points, tiling, wish.workers)
@@ -162,16 +162,16 @@ def _check_plane(wish: Wish, bundle: Bundle) -> None:
         raise UsageError(f"--slice {wish.slice[0]},{wish.slice[1]}: give two different ones of 0..{d - 1}")
 
 
-def _points(wish: Wish, bundle: Bundle) -> Points:
+def _points(wish: Wish, bundle: Bundle) -> LatentSource:
     d = bundle.manifest.latent_dim
     if wish.count is not None:
-        return latent_sources.drawn(wish.seed, wish.count * (wish.grid or 1) ** 2, d)
+        return latent_sources.from_prior(wish.seed, wish.count * (wish.grid or 1) ** 2, d)
     if wish.latents is not None:
-        return latent_sources.read(wish.latents, d)
+        return latent_sources.LatentFile(wish.latents, d).open()
     if wish.interpolate is not None:
         start, stop = (_encoded(file, bundle) for file in wish.interpolate)
-        return latent_sources.given(samplers.line(start, stop, wish.steps))
-    return latent_sources.given(samplers.lift(samplers.lattice(_axis(wish)), wish.slice or (0, 1), d))
+        return latent_sources.from_array(samplers.line(start, stop, wish.steps))
+    return latent_sources.from_array(samplers.lift(samplers.lattice(_axis(wish)), wish.slice or (0, 1), d))
 
 
 def _axis(wish: Wish) -> Floats:
@@ -208,7 +208,7 @@ def _default_name(wish: Wish) -> Path:
     return Path(f"plane-{grid}.png")
 
 
-def _tiling(wish: Wish, points: Points, out: Path) -> Tiling:
+def _tiling(wish: Wish, points: LatentSource, out: Path) -> Tiling:
     """Planes and lines are one picture where a PNG file is asked for, else a picture for each point."""
     if wish.interpolate is not None and _is_png(out):
         return Tiling(points.count, wish.steps)
