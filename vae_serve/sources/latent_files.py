@@ -118,16 +118,25 @@ def _rows(lines: Iterator[list[str]]) -> Array:
     return np.frombuffer(values, np.float64).reshape(-1, len(columns)) if values else np.empty((0, len(columns)))
 
 
-def _columns(titles: Sequence[str]) -> list[int] | None:
-    """The columns to take by a header's titles, in the order of their numbers; None where they are numbers, a point.
-    But 0, 1, 2, ... is what pandas writes above columns that have no names.
+def _columns(first: Sequence[str]) -> list[int] | None:
+    """The columns to take by a file's first line; None where that is a point.
 
     Raises:
-        ValueError: there are no columns of points, or their numbers are not each of 0, 1, ... once.
+        ValueError: it is a header, and as `_titled` says.
     """
-    titles = [title.strip() for title in titles]
+    titles = [title.strip() for title in first]
     if _are_numbers(titles) and titles != [str(number) for number in range(len(titles))]:
         return None
+    return _titled(titles)
+
+
+def _titled(titles: Sequence[str]) -> list[int]:
+    """The columns of points by their titles, in the order of their numbers. 0, 1, 2, ... is what pandas writes above
+    columns that have no names.
+
+    Raises:
+        ValueError: there are none, or their numbers are not each of 0, 1, ... once.
+    """
     for name in _NAMES:
         columns = _numbered(titles, f"{name}_")
         if columns or titles.count(name) == 1:
@@ -135,7 +144,7 @@ def _columns(titles: Sequence[str]) -> list[int] | None:
     columns = _numbered(titles, "")
     if columns and all(title.isdecimal() or _WITHOUT_NAME.fullmatch(title) for title in titles):
         return columns
-    raise ValueError("a header without columns z_mean_0, z_mean_1, ... or z_0, z_1, ...")
+    raise ValueError(f"a header without columns z_mean_0, z_mean_1, ... or z_0, z_1, ...: {', '.join(titles)[:200]}")
 
 
 def _numbered(titles: Sequence[str], prefix: str) -> list[int]:
@@ -200,7 +209,4 @@ def _vectors(table: Any) -> Array:
     )
     if name is not None:
         return parquet.values(table.column(name), dtype=np.float64)
-    columns = _columns(titles)
-    if not columns:
-        raise ValueError(f"its columns are {', '.join(titles)}")
-    return np.column_stack([np.asarray(table.column(column).to_numpy(), np.float64) for column in columns])
+    return np.column_stack([np.asarray(table.column(column).to_numpy(), np.float64) for column in _titled(titles)])
