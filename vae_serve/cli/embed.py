@@ -10,6 +10,7 @@ import typer
 
 from vae_serve.cli import console
 from vae_serve.cli.part import parse_part
+from vae_serve.cli.seed import checked_seed
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle as bundles
 
@@ -25,8 +26,8 @@ def embed(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, IDX, .parquet, "
-            "or mnist.",
+            help="A folder, a picture, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, "
+            "IDX, .parquet, or mnist.",
             show_default=False,
         ),
     ],
@@ -37,7 +38,7 @@ def embed(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="What to write.")] = "parquet",
     outputs: Annotated[str, typer.Option(help="Of z_mean, z_log_var and z, a sample.")] = "z_mean,z_log_var",
-    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Of z: row i is drawn from SEED and i alone.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of z: row i is drawn from SEED and i alone.")] = 0,
     fit: Annotated[
         Fit | None, typer.Option(help="How a picture of another size is fitted. [default: as in training]")
     ] = None,
@@ -74,7 +75,7 @@ def embed(
         workers=_workers(workers),
         form=form,
         outputs=_outputs(outputs),
-        seed=seed,
+        seed=checked_seed(seed),
         batch=batch,
         part=parse_part(shard),
         max_errors=max_errors,

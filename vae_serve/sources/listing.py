@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_serve.errors import SourceError
 from vae_serve.forks import fork
@@ -22,7 +22,6 @@ EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff pp
 _PATH_BYTES = 1000  # that are opened at once; PATH_MAX is 4096 on Linux, 1024 on macOS
 _PASSING = (os.O_PATH if hasattr(os, "O_PATH") else os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
-Entry = os.DirEntry[bytes] | os.DirEntry[str]
 Listed = tuple[PackedNames, Counter[str]]  # the relative paths, sorted by their bytes; files passed over, by reason
 
 
@@ -77,18 +76,21 @@ def pictures_below(folder: Path) -> Listed:
     skipped: Counter[str] = Counter()
     for visit in walk(os.fsencode(folder), skipped):
         names += visit.unreadable
-        for name in visit.files:
-            if name.startswith(b"."):
-                skipped["hidden"] += 1
-            elif name.rpartition(b".")[2].lower() in EXTENSIONS and b"." in name:
-                names.append(visit.below + name)
-            else:
-                skipped["no picture's extension"] += 1
+        below, files = visit.below, visit.files
+        pictures = [
+            below + name
+            for name in files
+            if name.rpartition(b".")[2].lower() in EXTENSIONS and b"." in name and name[:1] != b"."
+        ]
+        names += pictures
+        hidden = sum(name[:1] == b"." for name in files) if len(pictures) < len(files) else 0
+        skipped["hidden"] += hidden
+        skipped["no picture's extension"] += len(files) - len(pictures) - hidden
         for name in [name for name in visit.folders if name.startswith(b".")]:
             skipped["hidden"] += 1
             visit.folders.remove(name)
     names.sort()
-    return PackedNames(names), skipped
+    return PackedNames(names), +skipped
 
 
 def is_picture(name: bytes) -> bool:
@@ -124,8 +126,7 @@ def walk(root: bytes, skipped: Counter[str]) -> Iterator[Visit]:
                     continue
                 above.append((about.st_dev, about.st_ino))
                 visit = Visit(below, [], [], [])
-                for entry in entries:
-                    _sort_out(entry, visit, skipped)
+                _sort_out(entries, visit)
         except OSError as error:
             if not below:
                 raise SourceError(f"{shown(root)} cannot be read: {error.strerror}") from error
@@ -135,7 +136,7 @@ def walk(root: bytes, skipped: Counter[str]) -> Iterator[Visit]:
 
 
 @contextmanager
-def _scan(root: bytes, below: bytes) -> Iterator[tuple[os.stat_result, Iterable[Entry]]]:
+def _scan(root: bytes, below: bytes) -> Iterator[tuple[os.stat_result, Iterable[Any]]]:
     """A folder's status and entries."""
     here = os.path.join(root, below)
     try:
@@ -176,20 +177,23 @@ def open_far(path: bytes, flags: int, folder: int | None = None) -> int:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
-def _sort_out(entry: Entry, visit: Visit, skipped: Counter[str]) -> None:
-    name = os.fsencode(entry.name)
-    try:
-        if entry.is_file(follow_symlinks=False):
-            visit.files.append(name)
-        elif entry.is_dir():
-            visit.folders.append(name)
-        else:
-            visit.files.append(name)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            visit.files.append(name)
-        else:
-            visit.unreadable.append(visit.below + name)
+def _sort_out(entries: Iterable[Any], visit: Visit) -> None:
+    """Adds a folder's entries to its visit."""
+    files, folders = visit.files, visit.folders
+    for entry in entries:
+        try:
+            if entry.is_file(follow_symlinks=False) or not entry.is_dir():
+                files.append(entry.name)
+            else:
+                folders.append(entry.name)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                files.append(entry.name)
+            else:
+                visit.unreadable.append(visit.below + os.fsencode(entry.name))
+    for names in (files, folders):
+        if names and isinstance(names[0], str):
+            names[:] = map(os.fsencode, names)
 
 
 def _answer(folder: Path) -> Listed | SourceError:

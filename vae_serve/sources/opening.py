@@ -15,16 +15,18 @@ pictures there are and what they are called, and is read in any order, from any 
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vae_serve.errors import SourceError, UsageError
-from vae_serve.sources.arrays import Arrays, ArraySource, IdxSource, PackagedSource
-from vae_serve.sources.files import Pictures, PictureSource
 from vae_serve.sources.folders import TABLES, FolderSource
 from vae_serve.sources.listing import Listing, is_picture
-from vae_serve.sources.lists import ListSource, standard_input
-from vae_serve.sources.patterns import PatternSource, is_pattern
 from vae_serve.sources.regular import status
+
+if TYPE_CHECKING:
+    from vae_serve.sources.arrays import Arrays
+    from vae_serve.sources.files import Pictures
+
+# A kind's module is imported where one is named: a folder needs none of the others.
 
 MNIST = "mnist"
 
@@ -36,12 +38,12 @@ _JOB_STATE = (".job", "_job")  # of a folder that embed has written
 class Source(Protocol):
     """A description of where rows come from; frozen, and pickled as it is."""
 
-    def open(self) -> Pictures | Arrays:
+    def open(self) -> "Pictures | Arrays":
         """Raises SourceError where it cannot be read, or holds no pictures."""
         ...
 
 
-def open_source(source: str, listing: Listing | None = None) -> Pictures | Arrays:
+def open_source(source: str, listing: Listing | None = None) -> "Pictures | Arrays":
     """The opened source that a command line's word names; `listing` where it is a folder and has begun.
 
     Raises:
@@ -64,21 +66,32 @@ def describe(source: str) -> Source:
         raise UsageError("the source is an empty word; give a folder (. is this one), a file, a pattern, - or mnist")
     path = Path(source)
     if source == MNIST:
+        from vae_serve.sources.array_files import PackagedSource
+
         _refuse_ambiguous(path)
         return PackagedSource(source)
     if source == "-":
+        from vae_serve.sources.lists import standard_input
+
         return standard_input()
     about = status(path)
-    if about is not None and stat.S_ISDIR(about.st_mode):
-        return FolderSource(path)
-    file, _, name = source.rpartition(":")
-    if about is None and file.lower().endswith(".npz"):
-        return ArraySource(Path(file), name)
-    if about is None and is_pattern(source):
-        return PatternSource(source)
     if about is None:
-        raise SourceError(f"{path} is not there")
-    return _describe_file(path)
+        return _describe_absent(source)
+    return FolderSource(path) if stat.S_ISDIR(about.st_mode) else _describe_file(path)
+
+
+def _describe_absent(source: str) -> Source:
+    """A word that is no file's name: FILE.npz:NAME, or a pattern."""
+    file, _, name = source.rpartition(":")
+    if file.lower().endswith(".npz"):
+        from vae_serve.sources.array_files import ArraySource
+
+        return ArraySource(Path(file), name)
+    if set(source) & set("*?["):
+        from vae_serve.sources.patterns import PatternSource
+
+        return PatternSource(source)
+    raise SourceError(f"{source} is not there")
 
 
 def _refuse_ambiguous(folder: Path) -> None:
@@ -106,12 +119,20 @@ def _describe_file(path: Path) -> Source:  # noqa: PLR0911  a return for each ki
 
         return TableSource((path,))
     if name.endswith((".npy", ".npz")):
+        from vae_serve.sources.array_files import ArraySource
+
         return ArraySource(path)
     if name.removesuffix(".gz").endswith(("-ubyte", ".idx", ".idx3")):
+        from vae_serve.sources.array_files import IdxSource
+
         return IdxSource(path)
     if name.endswith(_LISTS):
+        from vae_serve.sources.lists import ListSource
+
         return ListSource(path)
     if is_picture(os.fsencode(name)):
+        from vae_serve.sources.files import PictureSource
+
         return PictureSource(path)
     raise SourceError(
         f"{path} is of no known kind: give a folder, a pattern, a picture, a list of paths (.txt or -), .zip, "

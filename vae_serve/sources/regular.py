@@ -5,12 +5,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import SourceError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a FIFO waits for a writer
 
@@ -101,12 +101,12 @@ def read_at(file: int, size: int, offset: int) -> bytes:
     return data
 
 
-def fill(array: npt.NDArray[Any], file: int, offset: int) -> bool:
+def fill(array: "npt.NDArray[Any]", file: int, offset: int) -> bool:
     """Reads an array's bytes (C order) from `offset` on; False where the file ends before."""
     done = os.preadv(file, [array.data], offset)
     if done == array.nbytes:
         return True
-    room = array.reshape(-1).view(np.uint8).data
+    room = array.reshape(-1).view("u1").data
     while 0 < done < len(room):  # one call reads 2 GiB at most
         count = os.preadv(file, [room[done:]], offset + done)
         if not count:
