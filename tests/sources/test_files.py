@@ -184,6 +184,7 @@ def test_a_line_of_a_list_is_a_row_whatever_it_names():
 
 def test_a_file_that_grows_or_never_ends_is_stopped_at_the_limit(monkeypatch):
     monkeypatch.setattr(files, "FILE_LIMIT", 1 << 17)
+    monkeypatch.setattr(files, "GROWTH", 1 << 16)
     put("a.png")
     with Path("a.png").open("wb") as file:
         file.truncate(1 << 16)

@@ -55,7 +55,7 @@ class ArraySource:
             return Arrays("npy", array, None, where=str(self.path), stamp=stamp)
         if not start.startswith(b"PK"):
             raise SourceError(f"{self.path} cannot be read: it is neither a .npy nor a .npz file")
-        with npz.Archive(self.path) as archive:
+        with npz.NpzFile(self.path) as archive:
             name = _images_name(archive, self.name)
             labels = label_name(name, archive.names)
             return Arrays(
@@ -67,7 +67,7 @@ class ArraySource:
             )
 
 
-def _images_name(archive: npz.Archive, name: str) -> str:
+def _images_name(archive: npz.NpzFile, name: str) -> str:
     """The array that is asked for by name, called as pictures are, or alone in being shaped like them."""
     names = archive.names
     if name:
@@ -88,7 +88,7 @@ def _images_name(archive: npz.Archive, name: str) -> str:
     return shaped[0]
 
 
-def _labels(archive: npz.Archive, name: str) -> Array | None:
+def _labels(archive: npz.NpzFile, name: str) -> Array | None:
     if archive.dimensions(name) == 0:
         return None  # a single value is no label of any picture
     labels = archive.load(name)

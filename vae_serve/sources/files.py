@@ -18,6 +18,7 @@ from vae_serve.sources.regular import TO_READ
 FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
 READ_AT_ONCE = 1 << 16  # bytes
 READ_ON_AT_ONCE = 1 << 24
+GROWTH = 1 << 26  # bytes that a file may have got beyond its size when it was opened
 
 Stamp = tuple[int, int]  # a file's size in bytes and its time of change in ns: another stamp, another file
 GONE = (-1, 0)
@@ -126,12 +127,14 @@ def _read_on(opened: int, data: bytes) -> bytes:
         raise ImageError("not_a_file", "it is a pipe or a device, not a file")
     if about.st_size > FILE_LIMIT:
         raise ImageError("too_large", f"it has {about.st_size:,} bytes; the limit is {FILE_LIMIT:,}")
-    parts, total = [data], len(data)
+    parts, total, limit = [data], len(data), min(FILE_LIMIT, about.st_size + GROWTH)
     while parts[-1]:
         parts.append(os.read(opened, min(about.st_size or READ_AT_ONCE, READ_ON_AT_ONCE)))
         total += len(parts[-1])
-        if total > FILE_LIMIT:  # it grows, or is one of those in /proc that declare no size
-            raise ImageError("too_large", f"it has more than {FILE_LIMIT:,} bytes, the limit, and no end was reached")
+        if total > limit:  # it grows, or is one of those in /proc that declare no size
+            raise ImageError(
+                "too_large", f"it declares {about.st_size:,} bytes and has no end after {limit:,}, as far as it is read"
+            )
     return b"".join(parts)
 
 

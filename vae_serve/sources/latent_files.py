@@ -74,7 +74,7 @@ def _read_array(path: Path) -> Points:
         return open_array(path)[0]
     if not start.startswith(b"PK"):
         raise SourceError(f"{path} cannot be read: it is neither a .npy nor a .npz file")
-    with npz.Archive(path) as archive:
+    with npz.NpzFile(path) as archive:
         name = next((name for name in _NAMES if name in archive.names), None)
         if name is None:
             raise SourceError(f"{path} holds no array z_mean or z, but {', '.join(archive.names) or 'none at all'}")

@@ -29,7 +29,7 @@ class _Member:
     """Or why there is none that can be read."""
 
 
-class Archive:
+class NpzFile:
     """The arrays of an open .npz file, by name."""
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Archive:
             os.close(self._file)
             raise
 
-    def __enter__(self) -> "Archive":
+    def __enter__(self) -> "NpzFile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
