@@ -417,13 +417,13 @@ def points_file(folder: Path, name: str, value: object) -> None:
         ("shape.npy", np.zeros((3, 5), np.float32), "5 dimensions"),
         ("flat.npy", np.zeros(3, np.float32), "shape (3,)"),
         ("empty.npy", np.zeros((0, 2), np.float32), "no points"),
-        ("object.npy", np.array([[0, print]], object), "no .npy file of numbers"),
-        ("text.npy", "no array", "no .npy file of numbers"),
+        ("object.npy", np.array([[0, print]], object), "never unpickled"),
+        ("text.npy", "no array", "neither a .npy nor a .npz file"),
         ("words.csv", "0,1\n0,one\n", "line 2"),
         ("short.csv", "0,1\n0\n", "line 2"),
         ("names.csv", "path,label\na,1\n", "header"),
         ("broken.parquet", b"PAR1 and no more", "broken.parquet"),
-        ("points.txt", "0 1", ".npy, .csv, .parquet"),
+        ("points.txt", "0 1", ".npy, .npz, .csv, .parquet"),
     ],
 )
 def test_points_that_cannot_be_used_are_refused_by_file_and_reason(here, bundle, tmp_path, name, value, said):

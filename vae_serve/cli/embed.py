@@ -8,6 +8,7 @@ import typer
 
 from vae_serve import start
 from vae_serve.cli import console
+from vae_serve.cli.seed import checked_seed
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
 from vae_serve.cli.workers import parse_workers
@@ -26,8 +27,8 @@ def embed(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, IDX, .parquet, "
-            "or mnist.",
+            help="A folder, a picture, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, "
+            "IDX, .parquet, or mnist.",
             show_default=False,
         ),
     ],
@@ -74,7 +75,7 @@ def embed(
         workers=parse_workers(workers),
         format=format_,
         outputs=_outputs(outputs),
-        seed=seed,
+        seed=checked_seed(seed),
         batch=batch,
         share=parse_share(shard),
         max_errors=max_errors,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.seed import checked_seed
 
 
 def evaluate(
@@ -30,7 +31,7 @@ def evaluate(
     """Measure a model on the test set: likelihoods, latent space, labels, reconstruction."""
     from vae_serve.train import evaluation
 
-    options = evaluation.Options(target, samples, images, seed)  # type: ignore[arg-type]  # checked there
+    options = evaluation.Options(target, samples, images, checked_seed(seed))  # type: ignore[arg-type]  # checked there
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve evaluate")

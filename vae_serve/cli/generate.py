@@ -20,7 +20,7 @@ def generate(
     count: Annotated[int | None, typer.Option(help="Draw COUNT pictures from the prior; with --grid, sheets.")] = None,
     seed: Annotated[int, typer.Option(help="Of drawn pictures: picture i depends on SEED and i alone.")] = 0,
     latents: Annotated[
-        Path | None, typer.Option(help="Decode the points of a .npy, .csv or .parquet file or an embed result.")
+        Path | None, typer.Option(help="Decode the points of a .npy, .npz, .csv or .parquet file or an embed result.")
     ] = None,
     interpolate: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Walk the straight line between two pictures' latent means.")

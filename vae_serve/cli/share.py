@@ -11,7 +11,7 @@ def parse_share(text: str) -> tuple[int, int]:
     Raises:
         UsageError: anything but I/N with 1 <= I <= N.
     """
-    numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
     if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise UsageError(f"--shard {text}: give I/N with I from 1 to N, such as 1/4")
     return int(numbers[1]), int(numbers[2])

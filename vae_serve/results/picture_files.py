@@ -22,7 +22,7 @@ from vae_serve.jobs.folder import Job
 from vae_serve.jobs.plan import STATE
 from vae_serve.model.samplers import Floats
 from vae_serve.results import earlier, zips
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 from vae_serve.storage.publish import IsEarlier
 from vae_serve.storage.store import Write
 
@@ -74,7 +74,7 @@ class Numbering:
         return f"{self.first + index:0{max(6, len(str(self.count - 1)))}}.png"
 
 
-def writer_for(out: Path, pictures: int, shape: Shape, points: Points, numbering: Numbering) -> PictureWriter:
+def writer_for(out: Path, pictures: int, shape: Shape, points: LatentSource, numbering: Numbering) -> PictureWriter:
     """The writer that the name of the output asks for: by its suffix, or of a folder where it has none.
 
     Raises:
@@ -158,7 +158,7 @@ class ArraysFile(ArrayFile):
     results: tuple[str, ...] = (f"{STATE}/pictures.npz",)
     is_earlier: IsEarlier = staticmethod(earlier.is_arrays)
 
-    def __init__(self, pictures: int, shape: Shape, points: Points) -> None:
+    def __init__(self, pictures: int, shape: Shape, points: LatentSource) -> None:
         super().__init__(pictures, shape)
         self._points = points
 

@@ -52,7 +52,10 @@ class PackedNames:
             self._pack(block)
 
     def _pack(self, block: list[bytes]) -> None:
-        self._blocks.append(b"\0".join(block))
+        packed = b"\0".join(block)
+        if packed.count(b"\0") != len(block) - 1:
+            raise ValueError(f"a name among {block} holds a NUL byte")  # the rows after it would get others' names
+        self._blocks.append(packed)
         self.count += len(block)
 
     def __getitem__(self, rows: range) -> list[bytes]:
@@ -135,7 +138,9 @@ class Labels(NamedTuple):
 
 
 def first_folders(names: list[bytes]) -> Labels:
-    """`cat/1.png` -> `cat`; unknown for a file of the folder itself or an absolute path. `names` are sorted."""
+    """`cat/1.png`, `./cat/1.png` and `../cat/1.png` -> `cat`; unknown for a file of the folder itself or an absolute
+    path. `names` are sorted.
+    """
     import numpy as np
 
     texts: list[bytes | None] = []
@@ -143,12 +148,26 @@ def first_folders(names: list[bytes]) -> Labels:
     at = 0
     while at < len(names):
         first, slash, _ = names[at].partition(b"/")
+        if first in _NO_LABELS and slash:
+            texts.append(_first_real_folder(names[at]))
+            starts.append(at)
+            at += 1
+            continue
         within = bool(slash and first)
         texts.append(shown(first).encode() if within else None)
         starts.append(at)
         at = bisect_left(names, first + b"0", at) if within else at + 1  # in ASCII, 0 comes after the slash
     runs = Labels.of(texts)
     return Labels(runs.categories, np.repeat(runs.codes, np.diff([*starts, len(names)])))
+
+
+_NO_LABELS = {b".", b".."}
+
+
+def _first_real_folder(name: bytes) -> bytes | None:
+    folders = (part for part in name.split(b"/")[:-1] if part and part not in _NO_LABELS)
+    first = next(folders, None)
+    return None if first is None else shown(first).encode()
 
 
 @cache

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+
+# What Arrow raises over damaged files: its own errors, and Python's while it makes Python's objects of them
+ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError)
 
 
 def read_tables(files: Iterable[Path | BinaryIO]) -> Iterator[pa.Table]:
@@ -18,8 +21,13 @@ def read_tables(files: Iterable[Path | BinaryIO]) -> Iterator[pa.Table]:
         yield pq.read_table(file, use_threads=False, memory_map=isinstance(file, Path))
 
 
-def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:
-    """A column of lists as (n, size) float32; null rows are NaN. Without a `size` that of the lists is taken.
+def is_vectors(kind: Any) -> bool:
+    """Whether a column's type is one of lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def values(column: pa.ChunkedArray, size: int | None = None, dtype: npt.DTypeLike = np.float32) -> Array:
+    """A column of lists as (n, size) floats; null rows are NaN. Without a `size` that of the lists is taken.
 
     Raises:
         ValueError: they are not lists of numbers, all of this one size.
@@ -32,7 +40,7 @@ def values(column: pa.ChunkedArray, size: int | None = None) -> Floats:
         raise ValueError(f"its lists are of the sizes {', '.join(map(str, sorted(lengths)))}")
     parts = []
     for chunk in column.chunks:
-        rows = np.full((len(chunk), size), np.nan, np.float32)
-        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten(), np.float32).reshape(-1, size)
+        rows = np.full((len(chunk), size), np.nan, dtype)
+        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten(), dtype).reshape(-1, size)
         parts.append(rows)
-    return np.concatenate(parts) if parts else np.empty((0, size), np.float32)
+    return np.concatenate(parts) if parts else np.empty((0, size), dtype)

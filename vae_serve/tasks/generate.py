@@ -19,7 +19,7 @@ from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.results import earlier
 from vae_serve.sources import latents as latent_sources
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 from vae_serve.storage.publish import Destination, publish_file
 from vae_serve.tasks.generate_options import GenerateOptions, check, is_png
 from vae_serve.tasks.rendering import Bytes, Tiling, render_one
@@ -57,7 +57,7 @@ def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., Non
     if not count:
         raise UsageError(f"--shard {which}/{shares} of {whole:,} pictures is none; ask for at most {whole:,} shares")
     if shares > 1:
-        points = latent_sources.part(points, first * tiling.points, min(last * tiling.points, points.count))
+        points = points.part(first * tiling.points, min(last * tiling.points, points.count))
     if whole == 1 and is_png(out):
         destination = Destination(out, "a picture that generate wrote", earlier.is_picture, options.overwrite)
         picture = render_one(Model(bundle, threads=options.workers), points, tiling)
@@ -72,16 +72,16 @@ def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., Non
     return Result(out, count, points.count, points.missing)
 
 
-def _points(options: GenerateOptions, bundle: Bundle) -> Points:
+def _points(options: GenerateOptions, bundle: Bundle) -> LatentSource:
     d = bundle.manifest.latent_dim
     if options.count is not None:
-        return latent_sources.drawn(options.seed, options.count * (options.grid or 1) ** 2, d)
+        return latent_sources.from_prior(options.seed, options.count * (options.grid or 1) ** 2, d)
     if options.latents is not None:
-        return latent_sources.read(options.latents, d)
+        return latent_sources.LatentFile(options.latents, d).open()
     if options.interpolate is not None:
         start, stop = (_encoded(file, bundle) for file in options.interpolate)
-        return latent_sources.given(samplers.line(start, stop, options.steps))
-    return latent_sources.given(samplers.lift(samplers.lattice(_axis(options)), options.slice or (0, 1), d))
+        return latent_sources.from_array(samplers.line(start, stop, options.steps))
+    return latent_sources.from_array(samplers.lift(samplers.lattice(_axis(options)), options.slice or (0, 1), d))
 
 
 def _axis(options: GenerateOptions) -> Floats:
@@ -117,7 +117,7 @@ def _default_name(options: GenerateOptions) -> Path:
     return Path(f"plane-{grid}.png")
 
 
-def _tiling(options: GenerateOptions, points: Points, out: Path) -> Tiling:
+def _tiling(options: GenerateOptions, points: LatentSource, out: Path) -> Tiling:
     """Planes and lines are one picture where a PNG file is asked for, else a picture for each point."""
     if options.interpolate is not None and is_png(out):
         return Tiling(points.count, options.steps)

@@ -16,7 +16,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.results.picture_files import Numbering, PictureWriter, writer_for
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 from vae_serve.tasks.rendering import Tiling, decode
 from vae_serve.tasks.source_plan import network_sha256
 from vae_serve.tasks.staged import StagedJob
@@ -38,7 +38,7 @@ class GenerateSpec:
     """Which points to decode, with what, and into which format."""
 
     bundle: Bundle
-    points: Points
+    points: LatentSource
     tiling: Tiling
     writer: PictureWriter
     plan: Plan
@@ -125,7 +125,7 @@ class _PointBatches(Iterator[PointRows]):
 
 def render_many(
     bundle: Bundle,
-    points: Points,
+    points: LatentSource,
     tiling: Tiling,
     out: Path,
     overwrite: bool,
@@ -169,7 +169,7 @@ def render_many(
         staged.publish(job, writer.finish(job))
 
 
-def _description(bundle: Bundle, points: Points, tiling: Tiling) -> Json:
+def _description(bundle: Bundle, points: LatentSource, tiling: Tiling) -> Json:
     """Everything that changes a byte."""
     return {
         "command": "generate",

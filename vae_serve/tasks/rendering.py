@@ -8,7 +8,7 @@ import numpy.typing as npt
 from vae_serve.images import pixels
 from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
-from vae_serve.sources.latents import Points
+from vae_serve.sources.latents import LatentSource
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -20,11 +20,11 @@ class Tiling:
     points: int = 1
     columns: int = 1
 
-    def pictures(self, points: Points) -> int:
+    def pictures(self, points: LatentSource) -> int:
         """How many pictures some points make; the last tile may have gaps."""
         return -(-points.count // self.points)
 
-    def rows(self, points: Points, start: int, stop: int) -> Floats:
+    def rows(self, points: LatentSource, start: int, stop: int) -> Floats:
         """The points of pictures `start` to `stop`; NaN, which is drawn black, in the gaps."""
         z = points.rows(start * self.points, min(stop * self.points, points.count))
         gap = (stop - start) * self.points - len(z)
@@ -39,14 +39,14 @@ class Tiling:
 
 
 def decode(model: Model, z: Floats) -> Bytes:
-    """Points (n, d) to images (n, H, W, C); black where a point is NaN."""
+    """LatentSource (n, d) to images (n, H, W, C); black where a point is NaN."""
     blank = np.asarray(np.isnan(z).any(axis=1))
     images: Bytes = model.decode(np.where(blank[:, None], np.float32(0), z), "uint8")
     images[blank] = 0
     return images
 
 
-def render_one(model: Model, points: Points, tiling: Tiling) -> Bytes:
+def render_one(model: Model, points: LatentSource, tiling: Tiling) -> Bytes:
     """The one picture (H, W, C) that the points make."""
     picture: Bytes = tiling.tile(decode(model, tiling.rows(points, 0, 1)))[0]
     return picture

@@ -1,0 +1,227 @@
+"""Pictures that lie in one opened file, each at a known place: what zip and tar archives have in common.
+
+Members are read by offset, so that every process reads its own. Nothing is written under a member's name.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+import weakref
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.files import FILE_LIMIT, Stamp
+from vae_serve.sources.listing import is_picture
+from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
+
+Places = npt.NDArray[np.int64]  # (n, the fields of Place)
+
+_MOST_LINKS = 40  # from one link to the next, as in Linux
+
+
+class Place(NamedTuple):
+    """Where a member lies, and what its archive says about it."""
+
+    offset: int
+    packed: int = 0  # bytes in the archive
+    size: int = 0  # bytes of the file
+    method: int = 0
+    crc: int = 0  # of the file; in a tar, of its time of change
+    flags: int = 0
+    name_length: int = 0  # of the name as the archive has it, and
+    name_crc: int = 0
+
+
+class Failure(NamedTuple):
+    """Why a member cannot be read."""
+
+    kind: str
+    message: str
+
+
+class Archive:
+    """Pictures of one opened file, in sorted order of their names."""
+
+    def __init__(
+        self,
+        kind: str,
+        file: int,
+        names: list[bytes],
+        places: Places,
+        failures: dict[int, Failure],
+        read: Callable[[int, Place], bytes],
+    ) -> None:
+        """The file stays open for as long as this does. `places` are the fields of `Place`, `failures` by row."""
+        self.kind = kind
+        self.names: Names = PackedNames(names)
+        self.skipped: Counter[str] = Counter()
+        self._places = places
+        self._failures, self._read, self._file = failures, read, os.dup(file)
+        weakref.finalize(self, os.close, self._file)
+
+    def labels(self, rows: range) -> Labels:
+        """The first folder's name within the archive."""
+        return first_folders(self.names[rows])
+
+    def read(self, rows: range) -> Iterator[bytes | ImageError]:
+        """Each member's bytes, or why there are none: `unsafe_name`, `duplicate`, `encrypted`, `unsupported`,
+        `not_a_file`, `too_large`, `truncated`, `checksum`, `damaged`, `unreadable`.
+        """
+        for row, numbers in zip(rows, self._places[rows.start : rows.stop].tolist(), strict=True):
+            place = Place(*numbers)
+            try:
+                if row in self._failures:
+                    raise ImageError(*self._failures[row])
+                if place.size > FILE_LIMIT:
+                    raise ImageError("too_large", f"it declares {place.size:,} bytes; the limit is {FILE_LIMIT:,}")
+                yield self._read(self._file, place)
+            except ImageError as error:
+                yield error
+            except OSError as error:
+                yield ImageError("unreadable", f"it cannot be read: {error.strerror}")
+
+    def stamps(self, rows: range) -> Iterator[Stamp] | None:
+        """None: the fingerprint covers sizes, checksums and places."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Of all names, sizes, checksums and places."""
+        return hashlib.sha256(self.names.fingerprint().encode() + self._places.tobytes()).hexdigest()
+
+
+class Members:
+    """The members of an archive as they are found in it."""
+
+    def __init__(self) -> None:
+        self._names: list[bytes] = []
+        self._places = array("q")
+        self._failures: dict[int, Failure] = {}  # by number
+        self._links: dict[int, tuple[bytes, bool]] = {}  # target, and whether it must come before
+        self.skipped: Counter[str] = Counter()
+
+    def add(self, name: bytes, place: Place, failure: Failure | None = None) -> None:
+        """A file, or what stands in the place of one."""
+        name, unsafe = _safe(name)
+        failure = unsafe or failure
+        if failure:
+            self._failures[len(self._names)] = failure
+        self._names.append(name)
+        self._places.extend(place)
+
+    def add_hard_link(self, name: bytes, target: bytes) -> None:
+        """A link to a member before it, by that one's name."""
+        self._add_link(name, normal(target), earlier=True)
+
+    def add_symbolic_link(self, name: bytes, target: bytes) -> None:
+        """A link to any member, by a path that begins at the link's folder."""
+        self._add_link(name, posixpath.normpath(posixpath.join(posixpath.dirname(normal(name)), target)), earlier=False)
+
+    def _add_link(self, name: bytes, target: bytes, *, earlier: bool) -> None:
+        if _safe(name)[1] is None:
+            self._links[len(self._names)] = target, earlier
+        self.add(name, Place(0))
+
+    def archive(self, kind: str, path: Path, file: int, read: Callable[[int, Place], bytes]) -> Archive:
+        """The pictures among them.
+
+        Raises:
+            SourceError: there is none.
+        """
+        places = np.frombuffer(self._places, np.int64).reshape(-1, len(Place._fields))
+        self._follow_links(places)
+        wanted = [number for number, name in enumerate(self._names) if self._is_wanted(number, name)]
+        if not wanted:
+            others = f" ({self.skipped.total():,} other files)" if self.skipped else ""
+            raise SourceError(f"{path} holds no pictures{others}")
+        wanted.sort(key=self._names.__getitem__)
+        names = [self._names[number] for number in wanted]
+        failures = {row: self._failures[number] for row, number in enumerate(wanted) if number in self._failures}
+        failures |= _duplicates(names)
+        archive = Archive(kind, file, names, places[wanted], failures, read)
+        archive.skipped = self.skipped
+        return archive
+
+    def _is_wanted(self, number: int, name: bytes) -> bool:
+        folders_and_file = name.split(b"/")
+        if folders_and_file[0] == b"__MACOSX" or any(
+            part.startswith(b".") and part != b".." for part in folders_and_file
+        ):
+            self.skipped["hidden"] += 1
+        elif is_picture(name):
+            return True
+        else:
+            self.skipped["no picture's extension"] += 1
+        return False
+
+    def _follow_links(self, places: Places) -> None:
+        """Gives each link the place of what it leads to, or a failure."""
+        if not self._links:
+            return
+        numbers: dict[bytes, list[int]] = {}
+        for number, name in enumerate(self._names):
+            numbers.setdefault(name, []).append(number)
+        for number in self._links:
+            end = self._end_of(number, numbers)
+            if isinstance(end, Failure):
+                self._failures[number] = end
+                continue
+            places[number] = places[end]
+            if end in self._failures:
+                self._failures[number] = self._failures[end]
+
+    def _end_of(self, number: int, numbers: dict[bytes, list[int]]) -> int | Failure:
+        for _ in range(_MOST_LINKS):
+            if number not in self._links:
+                return number
+            target, earlier = self._links[number]
+            targets = [other for other in numbers.get(target, ()) if other < number or not earlier]
+            if not targets:
+                return Failure("not_a_file", f"it is a link to {_text(target)}, which is no file of the archive")
+            if len(targets) > 1 and not earlier:
+                return Failure("duplicate", f"it is a link to {_text(target)}, which the archive holds more than once")
+            number = targets[-1]
+        return Failure("not_a_file", "it is a link that leads to itself")
+
+
+def _text(name: bytes) -> str:
+    return shown(name.replace(b"\0", b"\\x00"))
+
+
+def normal(name: bytes) -> bytes:
+    """A name without empty parts and those that mean "here": `./a//b.png` -> `a/b.png`."""
+    if b"//" not in name and not name.startswith((b"./", b"/")) and b"/./" not in name and not name.endswith(b"/"):
+        return name
+    slash = b"/" if name.startswith(b"/") else b""
+    return slash + b"/".join(part for part in name.split(b"/") if part not in {b"", b"."})
+
+
+def _safe(name: bytes) -> tuple[bytes, Failure | None]:
+    """A member's name as a row's path; and why it is none that may be read."""
+    name = normal(name)
+    if b"\0" in name:
+        return name.replace(b"\0", b"\\x00"), Failure("unsafe_name", "its name holds a NUL byte")
+    if name.startswith(b"/") or b".." in name.split(b"/") or re.match(rb"[A-Za-z]:/", name):
+        return name, Failure("unsafe_name", "its name leads out of the archive")
+    return name, None
+
+
+def _duplicates(names: list[bytes]) -> dict[int, Failure]:
+    """Rows of one name, which may be any of several members; `names` are sorted."""
+    failures: dict[int, Failure] = {}
+    row = 0
+    for _, same in groupby(names):
+        count = sum(1 for _ in same)
+        if count > 1:
+            why = Failure("duplicate", f"the archive holds {count} files of this name; which is meant cannot be told")
+            failures |= dict.fromkeys(range(row, row + count), why)
+        row += count
+    return failures

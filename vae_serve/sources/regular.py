@@ -1,0 +1,115 @@
+"""Regular files, opened so that nothing blocks or never ends, and read by position."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_serve.errors import SourceError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a FIFO waits for a writer
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def status(path: Path) -> os.stat_result | None:
+    """What a path names, links followed; None where nothing is.
+
+    Raises:
+        SourceError: that cannot be found out.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise SourceError(f"{str(path)!r} is no path: {error}") from error
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file; it is the caller's to close.
+
+    Raises:
+        SourceError: nothing is there, it is a pipe, a device or a folder, or it must not be read.
+    """
+    about = status(path)
+    if about is None:
+        raise SourceError(f"{path} is not there")
+    _refuse_other(path, about)  # before it is opened, which a device may notice
+    try:
+        file = os.open(path, TO_READ)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        _refuse_other(path, os.fstat(file))
+    except SourceError:
+        os.close(file)
+        raise
+    return file
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[int]:
+    """The same, closed in the end.
+
+    Raises:
+        SourceError: as `open_regular` says, or an OSError came up meanwhile.
+    """
+    file = open_regular(path)
+    try:
+        yield file
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(file)
+
+
+def _refuse_other(path: Path, about: os.stat_result) -> None:
+    kind = stat.S_IFMT(about.st_mode)
+    if kind != stat.S_IFREG:
+        advice = "; a list of paths is read from a pipe as -" if kind == stat.S_IFIFO else ""
+        raise SourceError(f"{path} is {_KINDS.get(kind, 'no file')}, where a regular file is needed{advice}")
+
+
+def file_stamp(file: int) -> tuple[int, int]:
+    """Size in bytes and time of change in ns of an open file: another stamp, another file."""
+    about = os.fstat(file)
+    return about.st_size, about.st_mtime_ns
+
+
+def read_at(file: int, size: int, offset: int) -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends."""
+    data = os.pread(file, size, offset)
+    while 0 < len(data) < size:
+        more = os.pread(file, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def fill(array: "npt.NDArray[Any]", file: int, offset: int) -> bool:
+    """Reads an array's bytes (C order) from `offset` on; False where the file ends before."""
+    done = os.preadv(file, [array.data], offset)
+    if done == array.nbytes:
+        return True
+    room = array.reshape(-1).view("u1").data
+    while 0 < done < len(room):  # one call reads 2 GiB at most
+        count = os.preadv(file, [room[done:]], offset + done)
+        if not count:
+            break
+        done += count
+    return done == len(room)

@@ -1,0 +1,44 @@
+"""The pictures of a zip archive."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vae_serve.errors import ImageError
+from vae_serve.sources.members import Archive, Failure, Members
+from vae_serve.sources.regular import regular_file
+from vae_serve.sources.zip_directory import Entry, entries, read_member
+
+_LONGEST_TARGET = 4096  # bytes of a symbolic link
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    """A .zip file."""
+
+    path: Path
+
+    def open(self) -> Archive:
+        """Reads its directory. Members that cannot be read are rows that say so.
+
+        Raises:
+            SourceError: it is damaged, or holds no pictures.
+        """
+        members = Members()
+        with regular_file(self.path) as file:
+            for entry in entries(file, self.path):
+                _add(members, file, entry)
+            return members.archive("zip", self.path, file, read_member)
+
+
+def _add(members: Members, file: int, entry: Entry) -> None:
+    """A symbolic link's contents are the path that it leads to."""
+    if entry.is_link and not entry.failure:
+        try:
+            if entry.place.size > _LONGEST_TARGET:
+                raise ImageError("not_a_file", "it is a link whose target is longer than any path")
+            members.add_symbolic_link(entry.name, read_member(file, entry.place))
+        except (ImageError, OSError) as error:
+            kind = error.kind if isinstance(error, ImageError) else "unreadable"
+            members.add(entry.name, entry.place, Failure(kind, str(error)))
+    else:
+        members.add(entry.name, entry.place, entry.failure)
