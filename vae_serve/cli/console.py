@@ -22,7 +22,9 @@ def say(text: str) -> None:
 
 def emit(result: dict[str, Any]) -> None:
     """The machine-readable result, on stdout."""
-    print(json.dumps(result, indent=1, ensure_ascii=False, default=str), flush=True)
+    text = json.dumps(result, indent=1, ensure_ascii=False, default=str)
+    # a path that is not UTF-8 holds lone surrogates; their backslash escapes are JSON's own
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 class Report(Protocol):
