@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +21,14 @@ from vae_serve.export.convert import litert
 from vae_serve.export.convert.onnx import OPSET, check_opset, ir_version, to_onnx
 from vae_serve.export.convert.savedmodel import write_savedmodel
 from vae_serve.export.convert.signature import decoder_spec, encoder_spec, serving_function
-from vae_serve.export.gate import Side
+from vae_serve.export.gate import Reference
 from vae_serve.export.network import Network
 from vae_serve.export.passes.fold import folded
 from vae_serve.export.passes.space_to_depth import blocked
 from vae_serve.model import bundle
 from vae_serve.model.bundle import Bundle, Json, Manifest
 from vae_serve.model.parity import TOLERANCE
-from vae_serve.train import data
+from vae_serve.train import gate_inputs
 from vae_serve.train.runs import Run
 
 FORMATS = ("onnx", "savedmodel", "litert")
@@ -58,7 +59,7 @@ def export(asked: Export) -> Manifest:
     Raises:
         OutputError: `out` exists, or cannot be written to.
         ParityError: a copy differs from the trained model.
-        RunError, SourceError: the run or its test images cannot be read.
+        RunError, SourceError: the run, or the images that it was to be compared on, cannot be read.
         MissingExtra: LiteRT was asked for and is not installed.
         UsageError: an opset that cannot be had.
     """
@@ -110,7 +111,9 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
         )
     pixels = manifest.encoder.inputs[0].dtype if manifest.encoder else "float32"
     reports: list[Json] = []
-    for side, contents in zip(_sides(run, encoder, decoder, pixels), (loaded.encoder, loaded.decoder), strict=True):
+    for side, contents in zip(
+        _references(run, encoder, decoder, pixels), (loaded.encoder, loaded.decoder), strict=True
+    ):
         if contents is not None:
             reports += gate.check_onnx(side, contents)
         saved = loaded.path / "saved_model" / side.name / "1"
@@ -162,19 +165,16 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sides(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Side, Side]:
-    config: Json = run.record["config"]
-    height, width, channels = config["image_shape"]
-    shape, latent_dim = (height, width, channels), config["latent_dim"]
-    test_images = data.load(config["data"]).test_images
-    inputs = gate.encoder_side(encoder, encoder_spec(shape, latent_dim, pixels), test_images)
-    return inputs, gate.decoder_side(decoder, decoder_spec(shape, latent_dim, pixels), inputs.expected[0])
+def _references(run: Run, encoder: keras.Model, decoder: keras.Model, pixels: str) -> tuple[Reference, Reference]:
+    shape, latent_dim = run.image_shape, run.record["config"]["latent_dim"]
+    inputs = gate.encoder_reference(encoder, encoder_spec(shape, latent_dim, pixels), gate_inputs.of(run))
+    return inputs, gate.decoder_reference(decoder, decoder_spec(shape, latent_dim, pixels), inputs.expected[0])
 
 
 def _write(asked: Export, folder: Path) -> Manifest:
     run = asked.run
     encoder, decoder = run.encoder(), run.decoder()
-    sides = _sides(run, encoder, decoder, asked.pixels)
+    sides = _references(run, encoder, decoder, asked.pixels)
     draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
     metadata = _metadata(draft, sides)
     reports: list[Json] = []
@@ -194,14 +194,15 @@ def _write(asked: Export, folder: Path) -> Manifest:
             (folder / litert.file_of(side.spec)).write_bytes(contents)
             reports += gate.check(side, "LiteRT", litert.run_litert(contents, side.spec))
     conformance.write(folder / "conformance", sides)
-    told = replace(draft, parity={"tolerance": TOLERANCE, "measure": gate.MEASURE, "reports": reports})
+    parity = {"tolerance": TOLERANCE, "bound": gate.BOUND, "measure": gate.MEASURE, "reports": reports}
+    told = replace(draft, parity=parity)
     (folder / CARD).write_text(card(told), encoding="utf-8")
     manifest = bundle.with_files(told, folder)
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest:
+def _manifest(asked: Export, sides: tuple[Reference, Reference], weights: str) -> Manifest:
     """All that is known before the gate has measured."""
     record = asked.run.record
     config: Json = record["config"]
@@ -210,7 +211,7 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
         schema_version=bundle.SCHEMA_VERSION,
-        name=asked.run.path.resolve().name,
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", asked.run.path.resolve().name),
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
@@ -221,8 +222,8 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
         ir_version=ir_version(asked.opset) if with_onnx else None,
         parameters=record["parameters"],
         weights_sha256=weights,
-        data=record["data"],
-        training={"command": record["command"], **config},
+        data=_readable(record["data"]),
+        training=_readable({"command": record["command"], **config}),
         metrics=record["metrics"]["test"],
         parity={},
         versions={"vae-serve": __version__, **record["versions"], **converters},
@@ -232,7 +233,15 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     )
 
 
-def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
+def _readable(value: Json) -> Json:
+    """The same with escapes for the bytes of a path that is not UTF-8."""
+    return {
+        name: os.fsencode(inner).decode("utf-8", "backslashreplace") if isinstance(inner, str) else inner
+        for name, inner in value.items()
+    }
+
+
+def _metadata(manifest: Manifest, sides: tuple[Reference, Reference]) -> dict[str, str]:
     """What a lone ONNX file says of itself. The parity is told as the bound it passed, not as what one CPU measured."""
     facts = {
         "model": manifest.name,
@@ -245,7 +254,7 @@ def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
         "licence": manifest.licence,
         "data": f"{manifest.data['name']} ({manifest.data['licence']})",
         "test_figures": json.dumps(manifest.metrics),
-        "parity": f"{gate.MEASURE} <= {TOLERANCE:g} against the trained Keras model, on "
+        "parity": f"{gate.MEASURE} at most {gate.BOUND}, against the trained Keras model in float64, on "
         + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
     }
     return {f"vae_serve.{name}": value for name, value in facts.items()}
