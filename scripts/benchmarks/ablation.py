@@ -1,10 +1,10 @@
-"""What each part of the recipe `best` is worth for the small model, and what else was tried: a table of trainings.
+"""What each part of the schedule `best` is worth for the small model, and what else was tried: a table of trainings.
 
 scripts/bench ablation [--epochs 12] [--seeds 0 1] [--only NAME ...] [--jobs 2] [--out runs/ablation]
 
-A row is the recipe with one change, trained from the same seeds. Trainings that are finished in --out are kept, so the
-same command goes on where it was stopped. A training takes one core. The choice is the validation split's; the test set
-is shown because the README quotes it. Prints a markdown table, in nats per image.
+A row is the schedule with one change, trained from the same seeds. Trainings that are finished in --out are kept, so
+the same command goes on where it was stopped. A training takes one core. The choice is the validation split's; the
+test set is shown because the README quotes it. Prints a markdown table, in nats per image.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from queue import SimpleQueue
 from typing import Any
 
 from vae_serve.train import backend, runs
-from vae_serve.train import schedule as recipes
+from vae_serve.train import schedule as schedules
 from vae_serve.train.config import Config
-from vae_serve.train.schedule import Phase, Recipe
+from vae_serve.train.schedule import Phase, Schedule
 
-FIRST, REST = recipes.RECIPES["best"].phases
+FIRST, REST = schedules.SCHEDULES["best"].phases
 RUN_AWAY = 1000.0  # nats an image: more than a model costs that gives every pixel an even chance
 TARGET = REST.epochs + FIRST.epochs  # epochs that the variants below are written for
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The recipe with a change."""
+    """The schedule with a change."""
 
     about: str
     phases: tuple[Phase, ...] = (FIRST, REST)
@@ -45,9 +45,9 @@ def rest(**changes: Any) -> tuple[Phase, ...]:
 
 
 VARIANTS = {
-    "best": Variant("**the recipe `best`**"),
-    "tutorial": Variant("the recipe `tutorial`", recipes.RECIPES["tutorial"].phases),
-    "careful": Variant("the recipe `careful`", recipes.RECIPES["careful"].phases),
+    "best": Variant("**the schedule `best`**"),
+    "tutorial": Variant("the schedule `tutorial`", schedules.SCHEDULES["tutorial"].phases),
+    "careful": Variant("the schedule `careful`", schedules.SCHEDULES["careful"].phases),
     "batch-statistics": Variant("batch statistics throughout", rest(batch_statistics=True)),
     "batch-statistics-4e-3": Variant("the same at a rate of 4e-3", rest(batch_statistics=True, rate=4e-3)),
     "rate-4e-3": Variant("rate 4e-3 in place of 1e-2", rest(rate=4e-3)),
@@ -137,11 +137,11 @@ def train(name: str, seed: int, epochs: int, path: Path) -> None:
     backend.start("scripts/bench ablation")
     from vae_serve.train import data, fit
 
-    recipe = Recipe(name, variant.phases)
-    if recipe.epochs != TARGET:
-        sys.exit(f"{name} has {recipe.epochs} epochs, the recipe {TARGET}")
-    recipes.RECIPES[name] = recipe
-    config = Config(**{"recipe": name, "epochs": epochs, "seed": seed, **variant.config})
+    schedule = Schedule(name, variant.phases)
+    if schedule.epochs != TARGET:
+        sys.exit(f"{name} has {schedule.epochs} epochs, the schedule {TARGET}")
+    schedules.SCHEDULES[name] = schedule
+    config = Config(**{"schedule": name, "epochs": epochs, "seed": seed, **variant.config})
     if variant.model:
         steps = epochs * 48_000 // config.batch_size
         fit.VariationalAutoencoder = globals()[variant.model](fit.VariationalAutoencoder, steps)

@@ -43,7 +43,7 @@ from vae_serve.export.convert.onnx import OPSET, to_onnx
 from vae_serve.images import mnist, pixels
 from vae_serve.model import parity
 from vae_serve.model.manifest import graph_spec
-from vae_serve.train import architectures, runs
+from vae_serve.train import architectures, gate_inputs, record, runs
 from vae_serve.train.config import Config
 
 BATCHES = (16, 32, 64, 128, 256)
@@ -131,20 +131,24 @@ def _whole(name: str) -> str:
         run.mkdir()
         encoder.save(run / "encoder.keras")
         decoder.save(run / "decoder.keras")
+        contents, note = gate_inputs.packed(gate_inputs.chosen(test))
+        (run / gate_inputs.FILE).write_bytes(contents)
         count = {"encoder": encoder.count_params(), "decoder": decoder.count_params()}
-        record = {
-            "schema_version": runs.SCHEMA_VERSION,
+        fields = {
+            "schema_version": record.SCHEMA_VERSION,
             "name": "run",
             "status": "finished",
             "command": "none: untrained",
             "config": {**asdict(Config(arch=name)), "image_shape": [28, 28, 1]},
-            "data": {"name": "mnist", "licence": "CC BY-SA 3.0", "test_count": len(test)},
+            "schedule": {"name": "none", "phases": []},
+            "data": {"name": "mnist", "licence": "CC BY-SA 3.0", "test_count": len(test), "sha256": "0" * 64},
+            "gate": note,
             "pixels": asdict(pixels.PixelRule(28, 28, 1)),
             "parameters": {**count, "trainable": sum(count.values())},
             "versions": {},
             "metrics": {"test": {}},
         }
-        (run / runs.RECORD).write_text(json.dumps(record))
+        (run / runs.RECORD).write_text(json.dumps(fields))
         words = [sys.executable, "-m", "vae_serve", "export", str(run), "--out", str(out)]
         started = time.monotonic()
         process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)})

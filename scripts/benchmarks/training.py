@@ -25,7 +25,7 @@ STEPS, BATCH, EPOCH = 125, 128, 375
 
 SIDES = {
     "fit": "Keras `fit`, its defaults",
-    "batch": "vae-serve, batch statistics (`--recipe tutorial`)",
+    "batch": "vae-serve, batch statistics (`--schedule tutorial`)",
     "moving": "vae-serve, moving statistics (`best` from its second epoch on)",
 }
 

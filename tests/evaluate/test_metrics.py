@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vae_serve.evaluate import label_figures as labelled
 from vae_serve.evaluate import metrics
 from vae_serve.images.pixels import to_model
 from vae_serve.model import samplers
@@ -101,12 +102,25 @@ def test_labels_are_read_from_separate_clusters_and_not_from_noise():
     labels = np.repeat(np.array([3, 5, 8]), 100)
     centres = {3: (0, 0), 5: (4, 0), 8: (0, 4)}
     z = np.array([centres[label] for label in labels]) + stream.normal(0, 0.3, (300, 2))
-    apart = metrics.labelled_figures(z[::2].astype(np.float32), labels[::2], z[1::2].astype(np.float32), labels[1::2])
+    apart = labelled.label_figures(z[::2].astype(np.float32), labels[::2], z[1::2].astype(np.float32), labels[1::2])
     assert (apart.knn_accuracy, apart.linear_accuracy) == (1.0, 1.0)
     noise = stream.normal(0, 1, (300, 2)).astype(np.float32)
-    mixed = metrics.labelled_figures(noise[::2], labels[::2], noise[1::2], labels[1::2])
+    mixed = labelled.label_figures(noise[::2], labels[::2], noise[1::2], labels[1::2])
     assert mixed.knn_accuracy < 0.5
     assert mixed.linear_accuracy < 0.5
+
+
+def test_the_work_of_the_label_figures_is_bounded_and_what_is_left_out_is_said(monkeypatch):
+    stream = np.random.default_rng(0)
+    labels = np.array([f"class {number % 40}" for number in range(2000)])
+    z = stream.normal(0, 0.1, (2000, 40)).astype(np.float32) + np.eye(40, dtype=np.float32)[np.arange(2000) % 40]
+    whole = labelled.label_figures(z, labels, z[:200], labels[:200])
+    assert (whole.references, whole.left_out) == (2000, ())
+    monkeypatch.setattr(labelled, "PROBE_WORK", 2 * 40 * 40 * 500)
+    few = labelled.label_figures(z, labels, z[:200], labels[:200])
+    assert few.left_out == ("the linear probe learnt from 500 of 2,000 images",)
+    assert min(few.linear_accuracy, few.knn_accuracy) > 0.9
+    assert len(labelled.chosen(1_000_000)) == labelled.REFERENCES
 
 
 def test_ssim_is_one_for_the_same_picture_and_follows_its_formula(digits):

@@ -12,3 +12,12 @@ def test_one_value_far_away_does_not_flatten_the_loss():
     axes = plots.loss(history).axes[0]
     assert axes.get_ylim()[1] < 152
     assert [text.get_text() for text in axes.texts] == ["1 value up to 1e+07 not shown"]
+
+
+def test_a_history_that_is_not_finite_is_drawn_as_far_as_it_is():
+    history = [
+        {"epoch": epoch, "loss": 1.0, "reconstruction": 2.0, "kl": float("inf"), "val_kl": float("nan")}
+        for epoch in range(1, 13)
+    ]
+    axes = plots.loss(history).axes
+    assert [text.get_text() for text in axes[2].texts] == ["22 values up to inf not shown"]

@@ -11,7 +11,7 @@ from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
 from vae_serve.export.convert.onnx import OPSET, to_onnx
-from vae_serve.export.gate import Side
+from vae_serve.export.gate import Reference
 from vae_serve.images import pixels
 from vae_serve.model import bundle
 from vae_serve.model import onnx as contract
@@ -23,18 +23,16 @@ SHAPE, LATENT_DIM = (28, 28, 1), 2
 
 
 @pytest.fixture(scope="module")
-def encoder(small) -> tuple[Side, bytes]:
-    side = gate.encoder_side(small.encoder, graph_spec("encoder", "float32", SHAPE, LATENT_DIM), small.images)
+def encoder(small) -> tuple[Reference, bytes]:
+    side = gate.encoder_reference(small.encoder, graph_spec("encoder", "float32", SHAPE, LATENT_DIM), small.images)
     return side, to_onnx(deployed(small.encoder, "blocks"), side.spec, OPSET, {})
 
 
 @pytest.fixture(scope="module")
-def decoder(small) -> tuple[Side, bytes]:
+def decoder(small) -> tuple[Reference, bytes]:
     spec = graph_spec("decoder", "float32", SHAPE, LATENT_DIM)
-    outputs = gate.in_chunks(gate.run_keras(small.decoder), small.codes)
-    return Side("decoder", spec, small.codes, tuple(outputs)), to_onnx(
-        deployed(small.decoder, "blocks"), spec, OPSET, {}
-    )
+    side = gate.reference_of("decoder", small.decoder, spec, small.codes)
+    return side, to_onnx(deployed(small.decoder, "blocks"), spec, OPSET, {})
 
 
 def mutated(contents: bytes, change) -> bytes:
@@ -48,7 +46,7 @@ def replaced(model, number: int, values: np.ndarray) -> None:
     model.graph.initializer[number].CopyFrom(numpy_helper.from_array(values, name))
 
 
-def caught(side: Side, contents: bytes) -> str:
+def caught(side: Reference, contents: bytes) -> str:
     with pytest.raises(ParityError) as error:
         gate.check_onnx(side, contents)
     return str(error.value)
@@ -111,7 +109,7 @@ def test_nhwc_read_as_nchw():
     from tests.export.conftest import make
 
     model = make("conv", (6, 6, 3), 2, rows=20)
-    side = gate.encoder_side(model.encoder, graph_spec("encoder", "float32", (6, 6, 3), 2), model.images)
+    side = gate.encoder_reference(model.encoder, graph_spec("encoder", "float32", (6, 6, 3), 2), model.images)
     contents = to_onnx(deployed(model.encoder, "layers"), side.spec, OPSET, {})
 
     def misread(graph):
@@ -180,18 +178,17 @@ def test_a_byte_may_be_off_only_at_a_half():
 @pytest.mark.parametrize("form", ["blocks", "layers"])
 def test_raw_pixels_go_in_and_come_out(small, form):
     """The uint8 graphs pass the gate, and a truncating one does not."""
-    given = gate.encoder_side(small.encoder, graph_spec("encoder", "uint8", SHAPE, LATENT_DIM), small.images[:64])
+    given = gate.encoder_reference(small.encoder, graph_spec("encoder", "uint8", SHAPE, LATENT_DIM), small.images[:64])
     assert given.inputs.dtype == np.uint8
     gate.check_onnx(given, to_onnx(deployed(small.encoder, form), given.spec, OPSET, {}))
 
     spec = graph_spec("decoder", "uint8", SHAPE, LATENT_DIM)
-    floats = gate.in_chunks(gate.run_keras(small.decoder), small.codes[:64])
-    side = Side("decoder", spec, small.codes[:64], tuple(floats))
+    side = gate.reference_of("decoder", small.decoder, spec, small.codes[:64])
     contents = to_onnx(deployed(small.decoder, form), spec, OPSET, {})
     gate.check_onnx(side, contents)
     (found,) = gate.run_onnx(contents, spec, "full optimisation")(small.codes[:64])
     assert found.dtype == np.uint8
-    assert np.mean(found != pixels.to_bytes(floats[0])) < 1e-4
+    assert np.mean(found != pixels.to_bytes(side.expected[0])) < 1e-4
 
     def truncate(model):
         (rounding,) = [node for node in model.graph.node if node.op_type == "Round"]
@@ -200,11 +197,54 @@ def test_raw_pixels_go_in_and_come_out(small, form):
     assert "image[" in caught(side, mutated(contents, truncate))
 
 
+def scaled(encoder, factor: float, centre: np.ndarray | None = None):
+    """The encoder with a z_mean of so many times the size, which is 0 where it was `centre`: large terms cancel."""
+    import keras
+
+    clone = keras.models.clone_model(encoder)
+    clone.set_weights(encoder.get_weights())
+    head = clone.get_layer("z_mean")
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel * factor, (bias if centre is None else bias - centre) * factor])
+    return clone
+
+
+def test_a_model_whose_own_float32_is_far_off_passes_and_a_wrong_copy_of_it_does_not(small):
+    centre = gate.run_keras(small.encoder)(pixels.to_model(small.images[:1]))[0][0]
+    far = scaled(small.encoder, 100, centre)
+    side = gate.encoder_reference(far, graph_spec("encoder", "float32", SHAPE, LATENT_DIM), small.images)
+    assert np.abs(side.expected[0]).max() > 15
+    assert side.expected[0].dtype == np.float64
+    assert side.trained_float32[0] > 5e-6
+    reports = gate.check_onnx(side, to_onnx(deployed(far, "blocks"), side.spec, OPSET, {}))
+    for report in reports:
+        own, allowed = report["trained_float32"], report["tolerance"]
+        assert report["largest"] <= allowed == pytest.approx(max(1e-5, 2 * own), rel=0.01)
+    wrong = scaled(far, 1 + 4 * side.tolerances[0])
+    assert "z_mean[" in caught(side, to_onnx(deployed(wrong, "blocks"), side.spec, OPSET, {}))
+
+
+def test_the_reference_is_the_trained_graph_in_float64(small):
+    """Held against its layers, written out in NumPy's float64."""
+    z = small.codes[:5].astype(np.float64)
+    model = gate.in_float64(small.decoder)
+    dense = small.decoder.layers[1]
+    kernel, bias = (weights.astype(np.float64) for weights in dense.get_weights())
+    import keras
+
+    first = keras.Model(model.inputs[0], model.layers[1].output)(z).numpy()
+    assert first.dtype == np.float64
+    np.testing.assert_allclose(first, np.maximum(z @ kernel + bias, 0), rtol=1e-13)
+    assert {layer.compute_dtype for layer in model.layers[1:]} == {"float64"}
+    assert [layer.name for layer in model.layers] == [layer.name for layer in small.decoder.layers]
+
+
 def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, small):
     from dataclasses import replace
 
     from vae_serve.export import build
     from vae_serve.export.passes import fold
+    from vae_serve.train import gate_inputs
     from vae_serve.train.runs import Run
 
     def moved(model, form):
@@ -217,7 +257,17 @@ def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, sm
     monkeypatch.setattr(Run, "decoder", lambda self: small.decoder)
     config = {"arch": "conv", "latent_dim": 2, "image_shape": [28, 28, 1], "data": "mnist"}
     data = {"name": "mnist", "licence": "CC BY-SA 3.0"}
-    record = {"name": "moved", "config": config, "data": data, "pixels": {}, "parameters": {}, "versions": {}}
+    contents, note = gate_inputs.packed(small.images)
+    (tmp_path / gate_inputs.FILE).write_bytes(contents)
+    record = {
+        "name": "moved",
+        "gate": note,
+        "config": config,
+        "data": data,
+        "pixels": {},
+        "parameters": {},
+        "versions": {},
+    }
     run = Run(tmp_path, {**record, "command": "", "metrics": {"test": {}}, "status": "finished"})
     monkeypatch.setattr(gate, "BUDGET", 1)
     with pytest.raises(ParityError, match=r"encoder, Keras, folded: z_mean\[.*trained model gives"):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vae_serve.errors import SourceError
+from vae_serve.errors import RunError, SourceError, UsageError
 from vae_serve.images import mnist
 from vae_serve.train import data, read
 
@@ -74,7 +74,7 @@ def test_a_folder_of_pictures_has_the_first_subfolder_as_label(digit_folder, dig
 def test_pictures_larger_than_the_memory_limit_are_mapped_from_a_file(digit_folder, monkeypatch):
     whole = data.load(str(digit_folder))
     monkeypatch.setattr(read, "IN_MEMORY", 1000)
-    mapped = read.source(str(digit_folder), None)[0].images
+    mapped = read.source(str(digit_folder), read.Fit(), print)[0].images
     assert isinstance(mapped, np.memmap)
     assert (mapped[:270] == whole.train_images).all()
 
@@ -98,8 +98,116 @@ def test_image_size_makes_two_sizes_fit(tmp_path):
         data.load(str(tmp_path))
     assert data.load(str(tmp_path), "16x8").image_shape == (16, 8, 3)
     assert data.load(str(tmp_path), "16x8x1").image_shape == (16, 8, 1)
-    with pytest.raises(SourceError, match="--image-size 16: write HxW"):
+    with pytest.raises(UsageError, match="--image-size 16: write HxW"):
         data.load(str(tmp_path), "16")
+
+
+def test_one_picture_in_colour_gives_all_three_channels_and_it_is_said(tmp_path):
+    for number in range(12):
+        Image.new("RGB" if number == 7 else "L", (20, 30), number).save(tmp_path / f"{number:02}.png")
+    notes: list[str] = []
+    assert data.load(str(tmp_path), note=notes.append).image_shape == (30, 20, 3)
+    assert len(notes) == 1
+    assert "11 grey pictures beside pictures in colour (07.png is the first): all get 3 channels" in notes[0]
+    assert data.load(str(tmp_path), "30x20x1", note=notes.append).image_shape == (30, 20, 1)
+    (tmp_path / "07.png").unlink()
+    assert data.load(str(tmp_path), note=notes.append).image_shape == (30, 20, 1)
+    assert len(notes) == 1
+
+
+def test_test_pictures_get_the_channels_of_the_training_pictures(tmp_path):
+    for part, mode in (("train", "L"), ("test", "RGB")):
+        (tmp_path / part).mkdir()
+        for number in range(4):
+            Image.new(mode, (6, 5), number).save(tmp_path / part / f"{number}.png")
+    found = data.load(str(tmp_path))
+    assert found.train_images.shape == found.test_images.shape == (4, 5, 6, 3)
+
+
+def test_what_vae_serve_wrote_itself_is_no_data_unless_it_is_named(tmp_path):
+    written = {
+        "runs/a": ("run.json", "config.toml", "plots/latent.png"),
+        "a-plots": ("latent.png", "grid.png", "posterior.png", "reconstructions.png"),
+        "vectors": ("vectors.tsv", "projector_config.pbtxt", "sprite.png"),
+        "a-reconstructed": ("errors.parquet", "sheet-00000.png", "sheet-00001.png"),
+    }
+    for folder, names in {"photos": tuple(f"{number}.png" for number in range(12)), **written}.items():
+        for name in names:
+            file = tmp_path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(".png"):
+                Image.new("L", (6, 5), 9).save(file)
+            else:
+                file.write_text("{}")
+    notes: list[str] = []
+    found = data.load(str(tmp_path), note=notes.append)
+    assert len(found.train_images) + len(found.test_images) == 12
+    assert set(found.train_labels) == {"photos"}
+    assert (
+        "left out 8 pictures that vae-serve wrote itself (4 in plots, 1 in results of embed, 2 in results of"
+        in notes[0]
+    )
+    (tmp_path / "runs" / "a" / "run.json").unlink()  # now it is a folder like any other
+    (tmp_path / "photos" / "run.json").write_text("{}")  # and this alone makes no run
+    found = data.load(str(tmp_path))
+    assert len(found.train_images) + len(found.test_images) == 13
+    for number in range(12):
+        Image.new("L", (6, 5), 9).save(tmp_path / "a-plots" / f"{number}.png")
+    named = data.load(str(tmp_path / "a-plots"))
+    assert len(named.train_images) + len(named.test_images) == 16
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "x_train"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "int16", "uint16", ">u2", "int32", "uint32", "int64", "uint64", "deep"]
+)
+def test_pixels_of_any_plain_type_give_the_levels_they_mean(tmp_path, few, suffix, dtype):
+    expected = few[..., None] // 2  # int8 holds 127 at most
+    stored = expected.astype("uint16" if dtype == "deep" else dtype)
+    if dtype == "bool":
+        expected = np.where(expected > 0, 255, 0)
+    if dtype == "deep":
+        stored = stored * 257
+    file = tmp_path / f"a.{suffix[:3]}" if suffix != "x_train" else tmp_path / "a.npz"
+    if suffix == "npy":
+        np.save(file, stored)
+    else:
+        np.savez(file, **{"x_train" if suffix == "x_train" else "images": stored})
+    notes: list[str] = []
+    found = data.load(str(file), note=notes.append)
+    assert (np.concatenate([found.train_images, found.test_images]) == expected).all()
+    assert ["scaled to 0 to 255" in note for note in notes] == [True] * (dtype == "deep")
+
+
+def test_image_size_holds_for_arrays_and_packaged_data_as_for_pictures(tmp_path, few):
+    np.savez(tmp_path / "a.npz", x_train=few, x_test=few[:3])
+    (tmp_path / "pictures" / "train").mkdir(parents=True)
+    (tmp_path / "pictures" / "test").mkdir()
+    for number, image in enumerate(few[:3]):
+        for part in ("train", "test"):
+            Image.fromarray(image).save(tmp_path / "pictures" / part / f"{number}.png")
+    arrays, pictures = (data.load(str(tmp_path / name), "14x9x3") for name in ("a.npz", "pictures"))
+    assert arrays.image_shape == pictures.image_shape == (14, 9, 3)
+    assert sorted(image.tobytes() for image in arrays.test_images) == sorted(
+        image.tobytes() for image in pictures.test_images
+    )
+    assert data.load("mnist", "7x7").image_shape == (7, 7, 1)
+
+
+def test_images_read_again_must_be_those_that_were_trained_on(tmp_path, few):
+    np.savez(tmp_path / "a.npz", x_train=few, x_test=few[:3])
+    first = data.load(str(tmp_path / "a.npz"))
+    record = {
+        "config": {"data": str(tmp_path / "a.npz"), "image_shape": [28, 28, 1]},
+        "data": {"sha256": first.sha256},
+    }
+    assert data.load_again(record, "runs/a").sha256 == first.sha256
+    np.savez(tmp_path / "a.npz", x_train=few, x_test=few[1:4])
+    changed = data.load(str(tmp_path / "a.npz")).sha256
+    with pytest.raises(
+        RunError, match=rf"runs/a was trained on other images: .* {changed}, the record says {first.sha256}"
+    ):
+        data.load_again(record, "runs/a")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +217,9 @@ def test_image_size_makes_two_sizes_fit(tmp_path):
         ({"x_train": np.zeros((40, 8, 8, 2), np.uint8)}, "with C 1 or 3"),
         ({"x_train": np.zeros((0, 8, 8), np.uint8)}, "there is nothing in it"),
         ({"x_train": np.full((40, 8, 8), 256)}, "holds 256 to 256; integer pixels are 0 to 255"),
+        ({"x_train": np.full((40, 8, 8), -1)}, "holds -1 to -1; integer pixels are 0 to 255"),
+        ({"x_train": np.full((40, 8, 8), 4095, np.uint16)}, "holds 4,095 to 4,095 in uint16: too much for 8 bits"),
+        ({"x_train": np.full((40, 8, 8), 1j)}, "is of type complex128"),
         ({"x_train": np.full((40, 8, 8), 1.5)}, "holds 1.5 to 1.5; float pixels are 0 to 1, divide them first"),
         ({"x_train": np.full((40, 8, 8), np.nan)}, "not numbers in 40 images, the first is 0"),
         ({"x_train": np.full((40, 8, 8), "a")}, "is of type <U1"),

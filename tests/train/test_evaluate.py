@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,45 @@ def test_a_run_through_keras_and_its_bundle_through_onnx_runtime_give_the_same_f
     assert lattices[0] == pytest.approx(lattices[1], abs=1e-3)
 
 
+def test_a_bundle_of_bytes_gives_the_figures_of_its_run_and_pictures_of_any_size_are_made_to_fit(
+    vae_serve, trained, exported, small_data, tmp_path
+):
+    out = tmp_path / "raw"
+    done = vae_serve("export", trained, "--format", "onnx", "--pixels", "uint8", "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for number in range(30):
+        (tmp_path / "photos" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        picture = Image.new("RGB", (40 + number, 50), (number, 9 * (number % 2), 200))
+        picture.save(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png")
+    for data in (small_data, "photos"):
+        found = [
+            vae_serve("evaluate", model, "--data", data, "--images", 50, "--json", cwd=tmp_path)
+            for model in (out, exported)
+        ]
+        assert [done.returncode for done in found] == [0, 0], found[0].stderr
+        raw, plain = (json.loads(done.stdout) for done in found)
+        assert raw["images"] == plain["images"] == (50 if data == small_data else 3)
+        for part in ("elbo", "latent", "reconstruction", "labels"):
+            assert raw[part] == pytest.approx(plain[part], abs=0.1), part  # its pictures are rounded to bytes
+    drawn = vae_serve("plot", out, "--data", "photos", cwd=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "raw-plots" / "grid.png").is_file()
+
+
+def test_a_latent_space_without_bounds_is_measured_by_importance_sampling_and_that_is_said(vae_serve, tmp_path, digits):
+    np.savez(tmp_path / "few.npz", x_train=digits[:300], x_test=digits[300:320])
+    words = ("--beta", 0, "--epochs", 30, "--batch-size", 40, "--data", "few.npz", "--out", "free")
+    done = vae_serve("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    json.loads((tmp_path / "free" / "run.json").read_text(), parse_constant=pytest.fail)
+    found = vae_serve("evaluate", "free", "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(found.stdout, parse_constant=pytest.fail)
+    assert figures["negative_log_likelihood"]["lattice"] is None
+    assert figures["negative_log_likelihood"]["importance"]["samples"] == 100
+    assert "importance sampling takes its place" in figures["left_out"][0]
+
+
 def test_without_labels_or_with_one_class_the_label_figures_are_missing(vae_serve, trained, tmp_path, digits):
     np.savez(tmp_path / "none.npz", x_train=digits[:50], x_test=digits[50:80])
     np.savez(tmp_path / "one.npz", x_train=digits[:50], x_test=digits[50:80], y_train=np.ones(50), y_test=np.ones(30))
@@ -64,7 +104,9 @@ def test_images_that_do_not_fit_the_model_and_options_without_sense_are_refused(
     np.savez(tmp_path / "wide.npz", x_train=np.zeros((50, 28, 30), np.uint8))
     refused = vae_serve("evaluate", trained, "--data", "wide.npz", cwd=tmp_path)
     assert refused.returncode == 1
-    assert f"--data wide.npz has images (28, 30, 1), {trained} takes (28, 28, 1)" in refused.stderr
+    assert (
+        f"--data wide.npz has images (28, 30, 1), {trained} takes (28, 28, 1); pictures are made to" in refused.stderr
+    )
     for words, message in (
         (("--target", "sepia"), "--target sepia: choose from greyscale, threshold, dynamic"),
         (("--samples", 0), "--samples 0: give 1 or more"),

@@ -5,7 +5,7 @@ import pytest
 
 from vae_serve.errors import UsageError
 from vae_serve.train import config
-from vae_serve.train import schedule as recipes
+from vae_serve.train import schedule as schedules
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,9 @@ from vae_serve.train import schedule as recipes
         (("--epochs", 0), 2, "--epochs 0: training takes at least 1 epoch"),
         (("--seed", -1), 2, "--seed -1: give 0 up to 4294967295"),
         (("--clip-norm", 0), 2, "--clip-norm 0.0: give more than 0"),
+        (("--beta", "nan"), 2, "--beta nan: give 0 or more"),
+        (("--image-size", "banana"), 2, "--image-size banana: write HxW or HxWxC, such as 28x28 or 64x64x3"),
+        (("--image-size", "8x8x2"), 2, "--image-size 8x8x2: an image has 1 channel (grey) or 3 (RGB)"),
         (("--device", "tpu"), 2, "--device tpu: choose from auto, cpu, gpu"),
         (("--precision", "int8"), 2, "--precision int8: choose from float32, bfloat16, float16"),
         (("--config", "none.toml"), 2, "--config none.toml cannot be read: No such file or directory"),
@@ -78,13 +81,13 @@ def test_a_config_file_that_is_wrong_is_refused(tmp_path, text, message):
         config.combine(file, {})
 
 
-def test_a_recipe_keeps_its_shares_over_any_number_of_epochs():
-    recipe = recipes.Recipe("r", (recipes.Phase(61, 4e-3), recipes.Phase(21, 1e-3)))
-    assert [phase.epochs for phase in recipe.scaled(10).phases] == [7, 3]
-    assert [phase.epochs for phase in recipe.scaled(82).phases] == [61, 21]
-    assert [phase.epochs for phase in recipe.scaled(3).phases] == [2, 1]
-    assert [phase.epochs for phase in recipe.scaled(1).phases] == [1]
-    assert recipes.find("tutorial", "conv", None).epochs == 100
-    assert [phase.epochs for phase in recipes.find("best", "conv", 3).phases] == [1, 2]
-    with pytest.raises(UsageError, match="--recipe secret: the recipes are best, careful, tutorial"):
-        recipes.find("secret", "conv", None)
+def test_a_schedule_keeps_its_shares_over_any_number_of_epochs():
+    schedule = schedules.Schedule("r", (schedules.Phase(61, 4e-3), schedules.Phase(21, 1e-3)))
+    assert [phase.epochs for phase in schedule.scaled(10).phases] == [7, 3]
+    assert [phase.epochs for phase in schedule.scaled(82).phases] == [61, 21]
+    assert [phase.epochs for phase in schedule.scaled(3).phases] == [2, 1]
+    assert [phase.epochs for phase in schedule.scaled(1).phases] == [1]
+    assert schedules.find("tutorial", "conv", None).epochs == 100
+    assert [phase.epochs for phase in schedules.find("best", "conv", 3).phases] == [1, 2]
+    with pytest.raises(UsageError, match="--schedule secret: the schedules are best, careful, tutorial"):
+        schedules.find("secret", "conv", None)

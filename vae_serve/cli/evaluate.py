@@ -8,6 +8,8 @@ import typer
 from vae_serve.cli import console
 from vae_serve.cli.seed import checked_seed
 
+LARGE = 1e6  # nats; beyond, decimals tell nothing
+
 
 def evaluate(
     model: Annotated[
@@ -35,35 +37,35 @@ def evaluate(
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve evaluate")
-    test = subject.data()
+    test = subject.data(console.say)
     if not quiet:
         console.say(f"measuring {subject.path} on {test.name} through {subject.runtime}")
-    found = evaluation.evaluate(subject.encode, subject.decode, test, options)
+    figures = evaluation.evaluate(subject.encode, subject.decode, test, options)
     if as_json:
-        console.emit({"model": str(subject.path), "runtime": subject.runtime, **found})
+        console.emit({"model": str(subject.path), "runtime": subject.runtime, **figures})
     else:
-        for line in _lines(found):
+        for line in _lines(figures):
             console.show(line)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    elbo, latent, again = found["elbo"], found["latent"], found["reconstruction"]
-    likelihood, labels = found["negative_log_likelihood"], found["labels"]
-    rows = [
-        (f"{found['images']:,} test images of {found['data']}, {found['target']} targets", "", ""),
+def _lines(figures: dict[str, Any]) -> list[str]:
+    elbo, latent, again = figures["elbo"], figures["latent"], figures["reconstruction"]
+    likelihood, labels = figures["negative_log_likelihood"], figures["labels"]
+    rows: list[tuple[str, Any, str]] = [
         ("negative ELBO", elbo["negative_elbo"], f"nats per image, {elbo['draws']} draws of z"),
         ("  reconstruction", elbo["reconstruction"], ""),
         ("  KL", elbo["kl"], ""),
     ]
     if lattice := likelihood["lattice"]:
-        off = lattice["change_at_twice_the_spacing"]
-        note = f"lattice of {lattice['points']:,} points; {off:+.4f} against twice the spacing"
+        change = lattice["change_at_twice_the_spacing"]
+        note = f"lattice of {lattice['points']:,} points"
+        note += "" if change is None else f"; {change:+.4f} against twice the spacing"
         rows.append(("negative log-likelihood", lattice["value"], note))
     if importance := likelihood["importance"]:
         note = f"importance sampling, {importance['samples']:,} samples: an upper bound"
         rows.append(("negative log-likelihood", importance["value"], note))
     rows += [
-        ("inference gap", found["inference_gap"], "negative ELBO less negative log-likelihood"),
+        ("inference gap", figures["inference_gap"], "negative ELBO less negative log-likelihood"),
         ("marginal KL to the prior", latent["marginal_kl"], "of the aggregate posterior: the holes"),
         ("mutual information", latent["mutual_information"], "of image and z"),
         ("active units", latent["active_units"], f"of {latent['dimensions']}"),
@@ -75,9 +77,18 @@ def _lines(found: dict[str, Any]) -> list[str]:
     rows.append(("reconstruction MSE", again["mse"], "pixels 0..1, from z_mean"))
     if again["ssim"] is not None:
         rows.append(("reconstruction SSIM", again["ssim"], "from z_mean"))
-    width = max(len(name) for name, value, _ in rows if value != "")
+    width = max(len(name) for name, _, _ in rows)
     return [
-        f"{name:{width}}  {value:10.4f}  {note}".rstrip() if isinstance(value, float)
-        else f"{name:{width}}  {value:>10}  {note}".rstrip() if value != "" else name
-        for name, value, note in rows
-    ]  # fmt: skip
+        f"{figures['images']:,} test images of {figures['data']}, {figures['target']} targets",
+        *(f"{name:{width}}  {_number(value):>10}  {note}".rstrip() for name, value, note in rows),
+        *(f"left out: {sentence}" for sentence in figures["left_out"]),
+    ]
+
+
+def _number(value: float | int | None) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:.4f}" if abs(value) < LARGE else f"{value:.4g}"
+    return str(value)

@@ -22,7 +22,7 @@ def plot(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that are there.")] = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Draw a model: latent scatter, decoded plane, holes, reconstructions, loss."""
+    """Plot a model: latent scatter, decoded plane, holes, reconstructions, loss."""
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve plot")
@@ -36,7 +36,7 @@ def plot(
             raise
         raise MissingExtra("train", "vae-serve plot") from None
 
-    test = subject.data()
+    test = subject.data(console.say)
     written = pictures.write(
         folder, subject.encode, subject.decode, test.test_images, test.test_labels, subject.history()
     )

@@ -1,11 +1,16 @@
 """vae-serve runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vae_serve.cli import console
+from vae_serve.cli import SOME_FAILED, console
+
+if TYPE_CHECKING:
+    from vae_serve.train.runs import Run
+
+LARGE = 1e6  # nats; beyond, decimals tell nothing
 
 
 def runs(
@@ -15,19 +20,29 @@ def runs(
     """List the runs with their figures, the newest at the end."""
     from vae_serve.train import runs as on_disk
 
-    found = on_disk.every(folder)
+    found, damaged = on_disk.every(folder)
+    for error in damaged:
+        console.say(f"error: {error}")
     if as_json:
-        console.emit({"runs": [{"path": str(run.path), **run.record} for run in found]})
-        return
-    if not found:
+        console.emit(
+            {"runs": [{"path": str(run.path), **run.record} for run in found], "damaged": [str(e) for e in damaged]}
+        )
+    elif found:
+        _print(found)
+    elif not damaged:
         console.say(f"no run under {folder}")
-        return
+    if damaged:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print(found: "list[Run]") -> None:
     rows = [("run", "status", "arch", "latent", "data", "epochs", "-ELBO", "recon.", "KL")]
     for run in found:
-        record, test = run.record, run.record["metrics"].get("test")
-        config, recipe = record["config"], record["recipe"]
-        epochs = sum(phase["epochs"] for phase in recipe["phases"])
-        figures = [f"{test[name]:.2f}" for name in ("negative_elbo", "reconstruction", "kl")] if test else ["-"] * 3
+        record = run.record
+        config, schedule = record["config"], record["schedule"]
+        epochs = sum(phase["epochs"] for phase in schedule["phases"])
+        test = record["metrics"].get("test") or {}
+        figures = [test.get(name) for name in ("negative_elbo", "reconstruction", "kl")]
         rows.append(
             (
                 str(run.path),
@@ -35,11 +50,18 @@ def runs(
                 config["arch"],
                 str(config["latent_dim"]),
                 record["data"]["name"],
-                f"{epochs} ({recipe['name']})",
-                *figures,
+                f"{epochs} ({schedule['name']})",
+                *(
+                    f"{figure:{'.2f' if abs(figure) < LARGE else '.3g'}}" if figure is not None else "-"
+                    for figure in figures
+                ),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         console.show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     console.show("figures: test set, nats per image, greyscale")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if abs(value) < LARGE else f"{value:.3g}"

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_serve.errors import SourceError
+from vae_serve.errors import RunError, SourceError
 from vae_serve.model import bundle as bundles
 from vae_serve.train import runs
 
 if TYPE_CHECKING:
+    from vae_serve.images.pixels import PixelRule
     from vae_serve.train.data import Dataset
 
 
@@ -20,35 +21,54 @@ class Subject:
 
     path: Path
     is_run: bool
-    encode: Callable[..., Any]  # image (n, H, W, C) to z_mean, z_log_var (n, d)
-    decode: Callable[..., Any]  # z (n, d) to image
-    image_shape: tuple[int, int, int]
-    source: str  # of the images: what `vae_serve.train.data.load` takes
-    image_size: str | None
+    encode: Callable[..., Any]  # image (n, H, W, C) float32 0..1 to z_mean, z_log_var (n, d)
+    decode: Callable[..., Any]  # z (n, d) to image (n, H, W, C) float32 0..1
+    rule: "PixelRule"  # from a picture to the model's image
+    trained_on: dict[str, Any]  # `config` and `data` as a run.json has them
+    source: str | None  # --data; None: what the model was trained on
 
     @property
     def runtime(self) -> str:
         """What runs the networks."""
         return "Keras" if self.is_run else "ONNX Runtime"
 
-    def data(self) -> "Dataset":
-        """The data set; its images fit the model."""
+    def data(self, note: Callable[[str], None]) -> "Dataset":
+        """The data set: the model's own, which must not have changed, or another whose pictures are made to fit.
+
+        Raises:
+            SourceError: it cannot be read, or its images are arrays that do not fit.
+            RunError: the model's own data have changed.
+        """
         from vae_serve.train import data
 
-        found = data.load(self.source, self.image_size)
-        if found.image_shape != self.image_shape:
+        if self.source is None:
+            return data.load_again(self.trained_on, str(self.path), note)
+        found = data.load(self.source, rule=self.rule, note=note)
+        if found.image_shape != self.rule.shape:
             raise SourceError(
-                f"--data {self.source} has images {found.image_shape}, {self.path} takes {self.image_shape}"
+                f"--data {self.source} has images {found.image_shape}, {self.path} takes {self.rule.shape}; "
+                "pictures are made to fit, arrays are not: resize them first"
             )
         return found
 
     def history(self) -> list[dict[str, float]]:
-        """The epochs of a run; a bundle has none."""
+        """The epochs of a run; a bundle has none.
+
+        Raises:
+            RunError: history.csv is damaged.
+        """
         file = self.path / "history.csv"
         if not self.is_run or not file.exists():
             return []
-        with file.open(encoding="utf-8", newline="") as opened:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(opened)]
+        try:
+            text = runs.read_plain(file, HISTORY_LIMIT).decode("utf-8")
+            rows = list(csv.DictReader(text.splitlines()))
+            return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{file} is damaged: {error}") from error
+
+
+HISTORY_LIMIT = 1 << 24  # bytes
 
 
 def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
@@ -58,6 +78,8 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
         MissingExtra: a run without the extra `train`.
         RunError, BundleError: it is neither, unfinished, or damaged.
     """
+    from vae_serve.images.pixels import PixelRule
+
     if model is not None and (model / bundles.MANIFEST).exists():
         return _bundle(model, data)
     run = runs.load(model) if model else runs.newest()
@@ -66,29 +88,27 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
     backend.start(command)
     from vae_serve.train.model import decode_with, encode_with
 
-    config = run.record["config"]
-    height, width, channels = config["image_shape"]
     return Subject(
         run.path,
         True,
         encode_with(run.encoder()),
         decode_with(run.decoder()),
-        (height, width, channels),
-        data or config["data"],
-        config["image_size"],
+        PixelRule(*run.image_shape),
+        run.record,
+        data,
     )
 
 
 def _bundle(path: Path, data: str | None) -> Subject:
+    from vae_serve.images.pixels import PixelRule
     from vae_serve.model.model import Model
+    from vae_serve.train.data import KERAS_NAMES
 
     model = Model.load(path)
-    return Subject(
-        path,
-        False,
-        model.encode,
-        model.decode,
-        model.image_shape,
-        data or str(model.manifest.data["name"]),
-        None,
-    )
+    manifest = model.manifest
+    name = str(manifest.data.get("name"))
+    if data is None and name not in ("mnist", *KERAS_NAMES):  # a path in a bundle is somebody else's
+        raise SourceError(f"{path} was trained on {name!r}, which does not come with it; name a data set with --data")
+    config = {"data": name, "image_shape": manifest.image_shape}
+    trained_on = {"config": config, "data": {"sha256": manifest.data.get("sha256")}}
+    return Subject(path, False, model.encode, model.decode, PixelRule.from_json(manifest.pixels), trained_on, data)

@@ -1,6 +1,7 @@
 """vae-serve train."""
 
 import importlib
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 from vae_serve.cli import console
 from vae_serve.errors import MissingExtra, OutputError, RunError
 
+LARGE = 1e6  # nats; beyond, decimals tell nothing
+
 
 def train(
     data: Annotated[
@@ -20,15 +23,15 @@ def train(
         ),
     ] = None,
     image_size: Annotated[
-        str | None, typer.Option(help="HxW or HxWxC: fit pictures to it.", show_default="their own")
+        str | None, typer.Option(help="HxW or HxWxC: resize images to it.", show_default="their own")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="conv, wide, dcgan or mlp.", show_default="conv")] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Of the latent space.", show_default="2")] = None,
-    recipe: Annotated[
+    schedule: Annotated[
         str | None,
         typer.Option(help="best, careful (a smaller rate) or tutorial.", show_default="best"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all.", show_default="the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all.", show_default="the schedule's")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="128")] = None,
     validation_split: Annotated[
         float | None, typer.Option(help="Share of the training images held out.", show_default="0.2")
@@ -83,12 +86,16 @@ def train(
     backend.start("vae-serve train")
     from vae_serve.train import fit
 
-    dataset = data_sets.load(chosen.data, chosen.image_size)
-    if not resume:
-        path = out or runs.free_path(f"{dataset.name}-{chosen.arch}")
+    if resume:
+        dataset = data_sets.load_again(run.record, str(run.path), console.say)
+    else:
+        dataset = data_sets.load(chosen.data, chosen.image_size, note=console.say)
+        # a bundle takes its name from the run's, and has letters, digits, ., _ and - alone
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset.name).strip(".-") or "data"
+        path = out or runs.free_path(f"{name}-{chosen.arch}")
     try:
-        with console.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as report:
-            hooks = fit.Hooks(report, console.say, tensorboard)
+        with console.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as progress:
+            hooks = fit.Hooks(progress, console.say, tensorboard)
             if resume:
                 run = fit.resume(run, chosen, dataset, hooks)
             else:
@@ -103,9 +110,13 @@ def train(
 def _done(run: Any, quiet: bool, as_json: bool) -> None:
     test = run.record["metrics"]["test"]
     if not quiet:
+        elbo, reconstruction, kl = (
+            f"{test[name]:{'.2f' if abs(test[name]) < LARGE else '.3g'}}" if test.get(name) is not None else "infinite"
+            for name in ("negative_elbo", "reconstruction", "kl")
+        )
         console.say(
-            f"{run.path}: negative ELBO {test['negative_elbo']:.2f} nats per image on the test set "
-            f"(reconstruction {test['reconstruction']:.2f}, KL {test['kl']:.2f}); next: vae-serve export {run.path}"
+            f"{run.path}: negative ELBO {elbo} nats per image on the test set "
+            f"(reconstruction {reconstruction}, KL {kl}); next: vae-serve export {run.path}"
         )
     if as_json:
         console.emit({"run": str(run.path), **run.record})

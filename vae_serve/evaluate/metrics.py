@@ -17,7 +17,6 @@ from vae_serve.model import samplers
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 Encode = Callable[[Floats], tuple[Floats, Floats]]
 Decode = Callable[[Floats], Floats]
 Target = Literal["greyscale", "threshold", "dynamic"]
@@ -49,17 +48,7 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """How far the labels can be read from z_mean: shares of the test images, 0..1."""
-
-    knn_accuracy: float
-    linear_accuracy: float
-    neighbours: int
-    references: int  # labelled images that it was learnt from
-
-
-@dataclass(frozen=True)
-class Likeness:
+class ReconstructionQuality:
     """How close the reconstruction from z_mean comes to the image."""
 
     mse: float  # of pixels 0..1
@@ -221,19 +210,7 @@ def prior_log_density(z: Floats) -> Doubles:
     return np.asarray(_log_normal(z).sum(axis=1))
 
 
-def labelled_figures(
-    reference: Floats, reference_labels: Labels, z_mean: Floats, labels: Labels, neighbours: int = 10
-) -> Labelled:
-    """k-nearest-neighbour vote and multinomial logistic regression, from reference (m, d) to z_mean (n, d)."""
-    return Labelled(
-        knn_accuracy=float(np.mean(_nearest(reference, reference_labels, z_mean, neighbours) == labels)),
-        linear_accuracy=float(np.mean(_linear(reference, reference_labels, z_mean) == labels)),
-        neighbours=neighbours,
-        references=len(reference),
-    )
-
-
-def likeness(encode: Encode, decode: Decode, images: Bytes) -> Likeness:
+def reconstruction_quality(encode: Encode, decode: Decode, images: Bytes) -> ReconstructionQuality:
     """Images (n, H, W, C) against decode(z_mean), without a draw."""
     square = structure = 0.0
     for _, batch in _batches(images):
@@ -242,7 +219,7 @@ def likeness(encode: Encode, decode: Decode, images: Bytes) -> Likeness:
         if min(batch.shape[1:3]) >= _WINDOW:
             structure += float(ssim(batch, again).sum())
     count = len(images)
-    return Likeness(square / count, structure / count if min(images.shape[1:3]) >= _WINDOW else None)
+    return ReconstructionQuality(square / count, structure / count if min(images.shape[1:3]) >= _WINDOW else None)
 
 
 _WINDOW = 11  # pixels; with sigma 1.5 and the constants below as in Wang et al. 2004
@@ -269,49 +246,6 @@ def ssim(one: Floats, other: Floats) -> Doubles:
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
     return np.asarray(similarity.mean(axis=(1, 2, 3)))
-
-
-def _nearest(reference: Floats, reference_labels: Labels, points: Floats, neighbours: int) -> Labels:
-    classes, codes = np.unique(reference_labels, return_inverse=True)
-    lengths = np.square(reference).sum(axis=1)
-    found = np.empty(len(points), np.int64)
-    for start in range(0, len(points), BATCH):
-        part = points[start : start + BATCH]
-        distance = lengths - 2 * part @ reference.T  # and |part|^2, the same along a row
-        nearest = np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours]
-        votes = (codes[nearest][:, :, None] == np.arange(len(classes))).sum(axis=1)
-        found[start : start + BATCH] = votes.argmax(axis=1)
-    return np.asarray(classes[found])
-
-
-def _linear(reference: Floats, reference_labels: Labels, points: Floats) -> Labels:
-    """Multinomial logistic regression on standardised coordinates by Newton's method, with a trace of L2."""
-    classes, codes = np.unique(reference_labels, return_inverse=True)
-    mean, spread = reference.mean(axis=0), reference.std(axis=0) + 1e-12
-
-    def design(rows: Floats) -> Doubles:
-        return np.column_stack([(rows - mean) / spread, np.ones(len(rows))]).astype(np.float64)
-
-    x, k = design(reference), len(classes)
-    target = np.eye(k)[codes]
-    weights = np.zeros((x.shape[1], k))
-    penalty = 1e-4 * len(x)
-    for _ in range(12):  # it converges quadratically: six to eight iterations reach rounding
-        p = _softmax(x @ weights)
-        gradient = x.T @ (p - target) + penalty * weights  # (features, classes)
-        hessian = np.zeros((k, x.shape[1], k, x.shape[1]))
-        for a in range(k):
-            for b in range(a, k):
-                curve = p[:, a] * ((a == b) - p[:, b])
-                hessian[a, :, b] = hessian[b, :, a] = (x * curve[:, None]).T @ x
-        flat = hessian.reshape(gradient.size, gradient.size) + penalty * np.eye(gradient.size)
-        weights -= np.linalg.solve(flat, gradient.T.ravel()).reshape(k, -1).T
-    return np.asarray(classes[(design(points) @ weights).argmax(axis=1)])
-
-
-def _softmax(scores: Doubles) -> Doubles:
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def _log_normal(z: npt.NDArray[np.floating]) -> Doubles:

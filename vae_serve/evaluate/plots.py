@@ -4,6 +4,7 @@ One style for all: a white ground, grey axes, ten colours that stay apart for co
 what is seen.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -89,16 +90,16 @@ def plane(images: Floats, side: int, span: float) -> Figure:
     edge = span + step / 2  # a picture is centred on its point
     sheet = tile(to_bytes(images), side)
     axes.imshow(_shown(sheet), cmap="gray_r", extent=(-edge, edge, -edge, edge), vmin=0, vmax=255)
-    axes.set(title="What the decoder draws over the latent plane", xlabel="z[0]", ylabel="z[1]")
+    axes.set(title="What the decoder gives over the latent plane", xlabel="z[0]", ylabel="z[1]")
     return figure
 
 
 @_styled
 def samples(images: Floats, columns: int) -> Figure:
-    """Decoded draws from the prior, (n, H, W, C): what stands for the plane where there are more dimensions."""
+    """Decoded samples of the prior, (n, H, W, C): what stands for the plane where there are more dimensions."""
     figure, axes = _axes(8, 8)
     axes.imshow(_shown(tile(to_bytes(images), columns)), cmap="gray_r", vmin=0, vmax=255)
-    axes.set_title(f"{len(images)} images decoded from draws of the prior")
+    axes.set_title(f"{len(images)} images decoded from samples of the prior")
     axes.axis("off")
     return figure
 
@@ -120,13 +121,14 @@ def loss(history: Sequence[Mapping[str, float]]) -> Figure:
         if len(history) >= FEW:  # the first tenth falls from far above, and would flatten the rest
             later = history[len(history) // 10 :]
             seen = [row[key] for row in later for key in (name, f"val_{name}") if key in row]
-            low, high = np.quantile(seen, (0.25, 0.75))
-            inside = [value for value in seen if value <= high + FAR * (high - low or 1.0)]
+            numbers = [value for value in seen if math.isfinite(value)]
+            low, high = np.quantile(numbers, (0.25, 0.75)) if numbers else (0.0, 0.0)
+            inside = [value for value in numbers if value <= high + FAR * (high - low or 1.0)] or [0.0]
             margin = 0.05 * (max(inside) - min(inside)) or 1.0
             axes.set_ylim(min(inside) - margin, max(inside) + margin)
-            if beyond := len(seen) - len(inside):  # one image whose variance ran away for an epoch
-                said = f"{beyond} value{'s' * (beyond > 1)} up to {max(seen):.2g} not shown"
-                axes.text(0.98, 0.02, said, transform=axes.transAxes, ha="right", fontsize="small")
+            if beyond := sum(not value <= max(inside) for value in seen):  # a variance that ran away for an epoch
+                text = f"{beyond} value{'s' * (beyond > 1)} up to {max(numbers, default=math.inf):.2g} not shown"
+                axes.text(0.98, 0.02, text, transform=axes.transAxes, ha="right", fontsize="small")
         axes.set(title=title, xlabel="epoch", ylabel="nats per image" if place == 1 else "")
         axes.grid(True)
         axes.legend()
@@ -184,7 +186,9 @@ def posterior(log_density: Doubles, log_prior: Doubles, span: float) -> Figure:
 def units(z_mean: Floats, z_log_var: Floats) -> Figure:
     """For each latent dimension, how far its aggregate posterior is from the prior and how much it is used."""
     figure, axes = _axes(9, 4.5)
-    mean_kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var).mean(axis=0)
+    with np.errstate(over="ignore"):
+        mean_kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var).mean(axis=0, dtype=np.float64)
+    mean_kl = np.nan_to_num(mean_kl, posinf=0.0)  # a bar cannot be as high
     order = np.argsort(-mean_kl)
     axes.bar(np.arange(len(order)), mean_kl[order], color=TRAIN)
     axes.set(title="KL of each latent dimension", xlabel="dimension", ylabel="nats per image")

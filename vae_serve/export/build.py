@@ -23,7 +23,7 @@ from vae_serve.export.convert import bytes_input, litert
 from vae_serve.export.convert.onnx import OPSET, check_opset, ir_version, to_onnx
 from vae_serve.export.convert.savedmodel import write_savedmodel
 from vae_serve.export.convert.signature import serving_function
-from vae_serve.export.gate import Side
+from vae_serve.export.gate import Reference
 from vae_serve.export.network import Network
 from vae_serve.export.passes.fold import folded
 from vae_serve.export.passes.space_to_depth import blocked
@@ -34,7 +34,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.model.manifest import Form, Graph, GraphSpec, Json, Manifest, Parity, ParityReport, PixelType, graph_spec
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.storage.publish import Destination, publish_folder
-from vae_serve.train import data
+from vae_serve.train import gate_inputs
 from vae_serve.train.runs import Run
 
 FORMATS = ("onnx", "savedmodel", "litert")
@@ -66,7 +66,7 @@ def export(asked: Export) -> Manifest:
     Raises:
         OutputError: `out` exists, or cannot be written to.
         ParityError: a copy differs from the trained model.
-        RunError, SourceError: the run or its test images cannot be read.
+        RunError, SourceError: the run, or the images that it was to be compared on, cannot be read.
         MissingExtra: LiteRT was asked for and is not installed.
         UsageError: an opset that cannot be had.
     """
@@ -119,7 +119,7 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
             f"({weights_sha256(encoder, decoder)[:12]})"
         )
     reports: list[Json] = []
-    for side in _sides(run, encoder, decoder):
+    for side in _references(run, encoder, decoder):
         for graph in manifest.of_role(side.spec.role):
             float_graph = loaded.graphs[f"{side.name}.onnx"]
             reports += _check_onnx(encoder, _of_variant(side, graph.variant), loaded.graphs[graph.file], float_graph)
@@ -137,13 +137,13 @@ def _is_bundle(path: Path) -> bool:
     return manifest.is_file() and not manifest.is_symlink()
 
 
-def _check_onnx(encoder: keras.Model, side: Side, contents: bytes, float_graph: bytes) -> list[Json]:
+def _check_onnx(encoder: keras.Model, side: Reference, contents: bytes, float_graph: bytes) -> list[Json]:
     """The gate for an ONNX file; one that takes bytes gives besides, at all 256 levels, the bits of that of floats."""
     reports = gate.check_onnx(side, contents)
     if side.spec.inputs[0].dtype == "uint8" and contents is not float_graph:
         levels = gate.levels(side.inputs.shape[1:])
         run = gate.run_onnx(contents, side.spec, "full optimisation")
-        gate.check(gate.encoder_side(encoder, side.spec, levels), "ONNX, an image of each level", run)
+        gate.check(gate.encoder_reference(encoder, side.spec, levels), "ONNX, an image of each level", run)
         gate.require_same_bits(np.concatenate([levels, side.inputs]), contents, side.spec, float_graph)
     return reports
 
@@ -162,18 +162,15 @@ def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
         yield folder
 
 
-def _sides(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[Side, Side]:
+def _references(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[Reference, Reference]:
     """Both networks with images as floats."""
-    config: Json = run.record["config"]
-    height, width, channels = config["image_shape"]
-    shape, latent_dim = (height, width, channels), config["latent_dim"]
-    test_images = data.load(config["data"]).test_images
-    inputs = gate.encoder_side(encoder, graph_spec("encoder", "float32", shape, latent_dim), test_images)
+    shape, latent_dim = run.image_shape, run.record["config"]["latent_dim"]
+    inputs = gate.encoder_reference(encoder, graph_spec("encoder", "float32", shape, latent_dim), gate_inputs.of(run))
     decoder_spec = graph_spec("decoder", "float32", shape, latent_dim)
-    return inputs, gate.decoder_side(decoder, decoder_spec, inputs.expected[0])
+    return inputs, gate.decoder_reference(decoder, decoder_spec, inputs.expected[0])
 
 
-def _of_variant(side: Side, variant: PixelType) -> Side:
+def _of_variant(side: Reference, variant: PixelType) -> Reference:
     """The same network, rows and truth for a copy of another variant."""
     (image,) = (tensor for tensor in (*side.spec.inputs, *side.spec.outputs) if tensor.name == "image")
     height, width, channels = map(int, image.shape[1:])
@@ -185,7 +182,7 @@ def _of_variant(side: Side, variant: PixelType) -> Side:
 def _write(asked: Export, folder: Path) -> Manifest:
     run = asked.run
     encoder, decoder = run.encoder(), run.decoder()
-    sides = _sides(run, encoder, decoder)
+    sides = _references(run, encoder, decoder)
     draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
     metadata = _metadata(draft, sides)
     reports: list[Json] = []
@@ -207,13 +204,13 @@ def _write(asked: Export, folder: Path) -> Manifest:
                 files.append((of_bytes, _bytes_variant(network, contents, of_bytes.spec, asked.opset, metadata)))
             for variant, file in files:
                 (folder / variant.spec.file).write_bytes(file)
-                graphs.append(_graph(variant.spec, _check_onnx(encoder, variant, file, contents)))
+                graphs.append(_graph(variant, _check_onnx(encoder, variant, file, contents)))
         if "litert" in asked.formats:
             contents = litert.to_litert(network, other.spec)
             (folder / litert.file_of(other.spec)).write_bytes(contents)
             reports += gate.check(other, "LiteRT", litert.run_litert(contents, other.spec))
     conformance.write(folder / "conformance", sides)
-    parity = Parity(TOLERANCE, gate.MEASURE, msgspec.convert(reports, tuple[ParityReport, ...]))
+    parity = Parity(TOLERANCE, gate.MEASURE, msgspec.convert(reports, tuple[ParityReport, ...]), gate.BOUND)
     told = msgspec.structs.replace(draft, parity=parity, graphs=tuple(graphs))
     (folder / CARD).write_text(card(told), encoding="utf-8")
     manifest = bundle.with_files(told, folder)
@@ -228,13 +225,14 @@ def _bytes_variant(network: Network, of_floats: bytes, spec: GraphSpec, opset: i
     return to_onnx(network, spec, opset, metadata)
 
 
-def _graph(spec: GraphSpec, reports: list[Json]) -> Graph:
-    tolerance = {output.name: TOLERANCE for output in spec.outputs}
+def _graph(reference: Reference, reports: list[Json]) -> Graph:
+    spec = reference.spec
+    tolerance = {output.name: allowed for output, allowed in zip(spec.outputs, reference.tolerances, strict=True)}
     parity = msgspec.convert(reports, tuple[ParityReport, ...])
     return Graph(spec.role, spec.variant, spec.file, spec.inputs, spec.outputs, tolerance, parity)
 
 
-def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest:
+def _manifest(asked: Export, sides: tuple[Reference, Reference], weights: str) -> Manifest:
     """All that is known before the gate has measured."""
     record = asked.run.record
     config: Json = record["config"]
@@ -265,7 +263,7 @@ def _manifest(asked: Export, sides: tuple[Side, Side], weights: str) -> Manifest
     )
 
 
-def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
+def _metadata(manifest: Manifest, sides: tuple[Reference, Reference]) -> dict[str, str]:
     """What a lone ONNX file says of itself. The parity is told as the bound it passed, not as what one CPU measured."""
     facts = {
         "model": manifest.name,
@@ -278,7 +276,7 @@ def _metadata(manifest: Manifest, sides: tuple[Side, Side]) -> dict[str, str]:
         "licence": manifest.licence,
         "data": f"{manifest.data['name']} ({manifest.data['licence']})",
         "test_figures": json.dumps(manifest.metrics),
-        "parity": f"{gate.MEASURE} <= {TOLERANCE:g} against the trained Keras model, on "
+        "parity": f"{gate.MEASURE} at most {gate.BOUND}, against the trained Keras model in float64, on "
         + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
     }
     return {f"vae_serve.{name}": value for name, value in facts.items()}

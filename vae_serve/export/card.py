@@ -45,8 +45,9 @@ def card(manifest: Manifest) -> str:
         parts += [_tensors(manifest), _call(manifest, raw=manifest.encoder.inputs[0].dtype == "uint8")]
     parts += [
         "## Test figures\n\n" + _table(("figure", "value"), _flat(manifest.metrics)),
-        "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model before "
-        f"the folder was published; no output may differ by more than {TOLERANCE:g}.\n\n" + _parity(manifest),
+        "## Against the trained model\n\nEvery copy in this folder was compared with the trained Keras model, in "
+        f"float64, before the folder was published; no output may differ by more than {TOLERANCE:g}, or by more than "
+        "twice what the trained model's own float32 differs by.\n\n" + _parity(manifest),
         "## Training\n\n" + _table(("setting", "value"), _flat(manifest.training)),
         snippets.section(),
         f"## Licence\n\nThe weights: {markdown(manifest.licence)}. "

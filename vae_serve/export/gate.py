@@ -1,13 +1,14 @@
 """The gate: every copy of a model is run against the trained Keras model before a bundle gets its name.
 
 What is compared: the encoder on the run's test images; the decoder on the codes of those images, on draws from the
-prior, and on far corners of the latent space. The measure and the tolerance are `vae_serve.model.parity`'s.
+prior, and on far corners of the latent space. What is true is the trained model in float64, unfolded: its own float32
+is one of many roundings of that. The measure and the tolerance are `vae_serve.model.parity`'s.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ Array = npt.NDArray[Any]
 Run = Callable[[Array], list[Array]]  # a batch to its outputs, in the contract's order
 
 MEASURE = "|found - expected| / max(1, |expected|)"  # see vae_serve.model.parity.TOLERANCE
+BOUND = f"the larger of {parity.TOLERANCE:g} and {parity.SLACK:g} times what the trained model's own float32 is away"
 PRIOR_DRAWS = 10_000
 PRIOR_SEED = 0
 CORNER = 10.0  # as far out as anybody will ask: a standard normal stays within 6
@@ -40,35 +42,75 @@ CHUNK = 64  # rows a call in the long comparisons; a wide network keeps megabyte
 BUDGET = 1.5e11
 
 
+# Bytes of the expected values of one kind of rows, which are float64 and are compared whole.
+MEMORY = 512 << 20
+
+
 @dataclass(frozen=True)
-class Side:
+class Reference:
     """One network of the trained model: what goes in and what comes out, the truth that its copies are held against."""
 
     name: str  # "encoder" or "decoder"
     spec: GraphSpec
     inputs: Array  # (n, ...) in the dtype of the contract
-    expected: tuple[Array, ...]  # for each output (n, ...) float32, pictures 0..1 whatever the contract's dtype
+    expected: tuple[Array, ...]  # for each output (n, ...) float64, pictures 0..1 whatever the contract's dtype
+    trained_float32: tuple[float, ...]  # for each output, how far the trained model's own float32 is from that
+
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """For each output, how far a copy may be away."""
+        return tuple(parity.allowed(distance) for distance in self.trained_float32)
 
 
-def encoder_side(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.uint8]) -> Side:
+def reference_of(name: str, model: keras.Model, spec: GraphSpec, rows: Array) -> Reference:
+    """A trained network on rows (n, ...), pictures among them as bytes or floats 0..1.
+
+    Raises:
+        ParityError: the trained model itself gives numbers that are not finite.
+    """
+    floats = pixels.to_model(rows) if rows.dtype == np.uint8 else rows
+    expected = in_chunks(run_keras(in_float64(model)), floats)
+    distances = []
+    for output, truth, found in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
+        report = parity.compare(output.name, truth, found)
+        if not math.isfinite(report.largest):
+            raise ParityError(
+                f"the trained {name} gives {output.name}{list(report.index)} = {report.actual:g}, in float64 "
+                f"{report.expected:g}: such a model cannot be exported, train it again"
+            )
+        distances.append(report.largest)
+    inputs = rows if spec.inputs[0].dtype == "uint8" else floats
+    return Reference(name, spec, inputs, tuple(expected), tuple(distances))
+
+
+def encoder_reference(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray[np.uint8]) -> Reference:
     """The trained encoder on the test images (n, H, W, C)."""
-    images = rows_within_budget(encoder, images)
-    floats = pixels.to_model(images)
-    expected = in_chunks(run_keras(encoder), floats)
-    return Side("encoder", spec, images if spec.inputs[0].dtype == "uint8" else floats, tuple(expected))
+    return reference_of("encoder", encoder, spec, rows_within_budget(encoder, images))
 
 
-def decoder_side(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Side:
-    """The trained decoder on the codes (n, d) of the test images, as many prior draws as `PRIOR_DRAWS`, and corners."""
+def decoder_reference(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Reference:
+    """The trained decoder on the codes (n, d) of the test images, `PRIOR_DRAWS` samples of the prior, and corners."""
     latent_dim = codes.shape[1]
-    kinds = (codes, samplers.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
-    inputs = np.concatenate([rows_within_budget(decoder, kind) for kind in kinds])
-    return Side("decoder", spec, inputs, tuple(in_chunks(run_keras(decoder), inputs)))
+    kinds = (codes.astype(np.float32), samplers.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
+    rows = np.concatenate([rows_within_budget(decoder, kind) for kind in kinds])
+    return reference_of("decoder", decoder, spec, rows)
+
+
+def in_float64(model: keras.Model) -> keras.Model:
+    """The same layers and weights, computed in float64."""
+
+    def wide(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+
+    clone = keras.models.clone_model(model, clone_function=wide)
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def rows_within_budget(model: keras.Model, rows: Array) -> Array:
-    """As many of the first `rows` as `BUDGET` allows, but at least the largest of `BATCHES`."""
-    return rows[: max(int(BUDGET / multiplications(model)), *BATCHES)]
+    """As many of the first `rows` as `BUDGET` and `MEMORY` allow, but at least the largest of `BATCHES`."""
+    output_bytes = 8 * max(math.prod(output.shape[1:]) for output in model.outputs)
+    return rows[: max(min(int(BUDGET / multiplications(model)), MEMORY // output_bytes), *BATCHES)]
 
 
 def multiplications(model: keras.Model) -> int:
@@ -91,16 +133,19 @@ def corners(latent_dim: int) -> Array:
     return (CORNER * np.concatenate([np.zeros((1, latent_dim)), axes, signs])).astype(np.float32)
 
 
-def check(side: Side, copy: str, run: Run) -> list[Json]:
+def check(reference: Reference, copy: str, run: Run) -> list[Json]:
     """Runs one copy on all inputs; a report for each output, ready for the manifest.
 
     Raises:
         ParityError: an output differs by more than the tolerance; names tensor, index and both values.
     """
-    return [{"network": side.name, "copy": copy, **report.to_json()} for report in _compare(side, copy, run, CHUNK)]
+    return [
+        {"network": reference.name, "copy": copy, **report.to_json()}
+        for report in _compare(reference, copy, run, CHUNK)
+    ]
 
 
-def check_onnx(side: Side, model: bytes) -> list[Json]:
+def check_onnx(reference: Reference, model: bytes) -> list[Json]:
     """As `check`, for an ONNX file: at every optimisation level, in batches of every size, and row by row.
 
     Raises:
@@ -108,22 +153,26 @@ def check_onnx(side: Side, model: bytes) -> list[Json]:
     """
     reports = []
     for level in LEVELS:
-        run = run_onnx(model, side.spec, level)
+        run = run_onnx(model, reference.spec, level)
         copy = f"ONNX, {level}"
-        reports += check(side, copy, run)
+        reports += check(reference, copy, run)
         for batch in BATCHES:
-            _compare(_first(side, min(WHOLE_BATCHES * batch, max(BATCHES))), f"{copy}, batches of {batch}", run, batch)
-        few = side.inputs[:ALONE]
-        for output, together, alone in zip(side.spec.outputs, run(few), in_chunks(run, few, 1), strict=True):
+            _compare(
+                _first(reference, min(WHOLE_BATCHES * batch, max(BATCHES))), f"{copy}, batches of {batch}", run, batch
+            )
+        few = reference.inputs[:ALONE]
+        for output, distance, together, alone in zip(
+            reference.spec.outputs, reference.trained_float32, run(few), in_chunks(run, few, 1), strict=True
+        ):
             if output.dtype == "float32":  # bytes were compared with the floats that they are rounded from
-                where = f"{side.name}, {copy}, a batch against its rows"
-                parity.require(parity.compare(output.name, alone, together), where)
+                where = f"{reference.name}, {copy}, a batch against its rows"
+                parity.require(parity.compare(output.name, alone, together, distance), where)
     return reports
 
 
-def of_bytes(side: Side, spec: GraphSpec) -> Side:
+def of_bytes(reference: Reference, spec: GraphSpec) -> Reference:
     """The encoder's truth for a copy that takes bytes: the same images, as they were before they became floats."""
-    return Side(side.name, spec, pixels.to_bytes(side.inputs), side.expected)
+    return replace(reference, spec=spec, inputs=pixels.to_bytes(reference.inputs))
 
 
 def levels(image_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -152,13 +201,15 @@ def require_same_bits(images: npt.NDArray[np.uint8], of_bytes: bytes, spec: Grap
                 )
 
 
-def _first(side: Side, rows: int) -> Side:
-    return Side(side.name, side.spec, side.inputs[:rows], tuple(outputs[:rows] for outputs in side.expected))
+def _first(reference: Reference, rows: int) -> Reference:
+    expected = tuple(outputs[:rows] for outputs in reference.expected)
+    return replace(reference, inputs=reference.inputs[:rows], expected=expected)
 
 
 def run_keras(model: keras.Model) -> Run:
-    """A Keras model in inference mode."""
-    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), reduce_retracing=True)
+    """A Keras model in inference mode, compiled once for batches of any size."""
+    given = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
+    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[given])
     return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
 
 
@@ -196,12 +247,16 @@ def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def _compare(side: Side, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
-    outputs = in_chunks(run, side.inputs, chunk)
+def _compare(reference: Reference, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
+    outputs = in_chunks(run, reference.inputs, chunk)
     reports = []
-    for output, truth, found in zip(side.spec.outputs, side.expected, outputs, strict=True):
+    for output, truth, distance, found in zip(
+        reference.spec.outputs, reference.expected, reference.trained_float32, outputs, strict=True
+    ):
         if found.dtype != output.dtype:
-            raise ParityError(f"{side.name}, {copy}: {output.name} is {found.dtype}, not {output.dtype}")
+            raise ParityError(f"{reference.name}, {copy}: {output.name} is {found.dtype}, not {output.dtype}")
         actual = parity.nearest_in_bytes(truth, found) if output.dtype == "uint8" else found
-        reports.append(parity.require(parity.compare(output.name, truth, actual), f"{side.name}, {copy}"))
+        reports.append(
+            parity.require(parity.compare(output.name, truth, actual, distance), f"{reference.name}, {copy}")
+        )
     return reports

@@ -1,23 +1,33 @@
 """The images to train on: by name or from files, always as bytes. Needs no Keras, but for Keras' own data sets."""
 
 import hashlib
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.errors import SourceError
+from vae_serve.errors import RunError, SourceError
 from vae_serve.images import mnist
+from vae_serve.images.pixels import PixelRule
+from vae_serve.sources.names import shown
 from vae_serve.train import read
+from vae_serve.train.array_files import Labels, Note, as_bytes, resized
+from vae_serve.train.config import parse_image_size
 
 KERAS_NAMES = ("fashion-mnist", "cifar10", "cifar100")  # fetched by keras.datasets, kept in ~/.keras
 CHUNK = 4096  # images at a time where a data set may be larger than the memory
 TEST_SHARE = 10  # where the source has no test set, the last so many-th part becomes one
 
 Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[Any]  # integers or strings
+
+
+def _silent(_: str) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Dataset:
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """A fingerprint of all images, in order."""
         digest = hashlib.sha256()
@@ -48,26 +58,31 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(source: str, image_size: str | None = None) -> Dataset:
+def load(source: str, image_size: str | None = None, rule: PixelRule | None = None, note: Note = _silent) -> Dataset:
     """The data set of this name, or at this path.
 
     Names: `mnist` (packaged), and KERAS_NAMES where there is a network. Paths: an .npz file with x_train, and y_train,
     x_test, y_test where there are any; a folder of the four IDX files; any source that `embed` reads. A folder may have
-    `train` and `test` in it; the next level is the label.
-    `image_size`, HxW or HxWxC, makes pictures of any size fit; without it all must be of one size.
+    `train` and `test` in it; the next level is the label. Pictures below a folder that vae-serve wrote itself are left
+    out.
+    `image_size`, HxW or HxWxC, is what images are resized to; without it all must be of one size, and have 3 channels
+    where one of them is in colour. `rule` is that of a model: its word counts for pictures, while arrays stay as they
+    are. `note` is told what a person should know of.
 
     Raises:
+        UsageError: `image_size` is none.
         SourceError: no such data set, or data that cannot be trained on; the message says why.
     """
+    fit = read.Fit(None if image_size is None else parse_image_size(image_size), rule)
     if source == "mnist":
-        return _mnist()
+        return _resized(_mnist(), fit)
     if source in KERAS_NAMES:
-        return _keras(source)
+        return _resized(_keras(source, note), fit)
     path = Path(source)
     if source.replace("-", "").isalnum() and not path.exists():
         known = ", ".join(("mnist", *KERAS_NAMES))
         raise SourceError(f"--data {source}: no data set of that name ({known}), and no such folder")
-    train, test = read.source(source, image_size)
+    train, test = read.source(source, fit, note)
     if test is None:
         kept = len(train.images) - len(train.images) // TEST_SHARE
         train, test = train.part(slice(kept)), train.part(slice(kept, None))
@@ -78,7 +93,43 @@ def load(source: str, image_size: str | None = None) -> Dataset:
             f"{path}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; "
             "they must have one shape"
         )
-    return Dataset(path.stem, "unknown", train.images, train.labels, test.images, test.labels)
+    name = shown(os.fsencode(path.resolve().stem))
+    return Dataset(name, "unknown", train.images, train.labels, test.images, test.labels)
+
+
+def load_again(record: Mapping[str, Any], whose: str, note: Note = _silent) -> Dataset:
+    """The data set that a run was trained on, from the record of the run: at the same size, and the same images.
+
+    Raises:
+        RunError: the images are not those; names both fingerprints. `whose` names the run.
+        SourceError: they are no longer there, or cannot be read.
+    """
+    config = record["config"]
+    # what came of --image-size, or of the images themselves: an older version may have decided otherwise
+    size = "x".join(map(str, config["image_shape"]))
+    found = load(config["data"], size, note=note)
+    require_same(found, record["data"]["sha256"], whose, config["data"])
+    return found
+
+
+def require_same(data: Dataset, sha256: str, whose: str, source: str) -> None:
+    """Makes sure that images read again are those that a model was trained on.
+
+    Raises:
+        RunError: they are not; names both fingerprints.
+    """
+    if (found := data.sha256) != sha256:
+        raise RunError(
+            f"{whose} was trained on other images: those of --data {source} have the SHA-256 {found}, "
+            f"the record says {sha256}"
+        )
+
+
+def _resized(data: Dataset, fit: read.Fit) -> Dataset:
+    if fit.size is None:
+        return data
+    train, test = (resized(images, fit.size, read.room) for images in (data.train_images, data.test_images))
+    return replace(data, train_images=train, test_images=test)
 
 
 def _mnist() -> Dataset:
@@ -88,7 +139,7 @@ def _mnist() -> Dataset:
     return Dataset("mnist", licence, train_images, train_labels, test_images, test_labels)
 
 
-def _keras(name: str) -> Dataset:
+def _keras(name: str, note: Note) -> Dataset:
     import keras
 
     module = getattr(keras.datasets, name.replace("-", "_"))
@@ -96,5 +147,5 @@ def _keras(name: str) -> Dataset:
         (train_images, train_labels), (test_images, test_labels) = module.load_data()
     except Exception as error:  # Keras raises a plain Exception where the download fails
         raise SourceError(f"--data {name}: Keras could not fetch it ({error}); it needs the network once") from error
-    images = [read.as_bytes(array, name) for array in (train_images, test_images)]
+    images = [as_bytes(array, name, note) for array in (train_images, test_images)]
     return Dataset(name, "see keras.io/api/datasets", images[0], train_labels.ravel(), images[1], test_labels.ravel())

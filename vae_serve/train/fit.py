@@ -1,50 +1,52 @@
 """A training from its configuration to a finished run."""
 
-import csv
-import hashlib
-import io
 import math
-import platform
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-import vae_serve
 from vae_serve.cores import cores
 from vae_serve.errors import DivergedError, RunError, UsageError
 from vae_serve.evaluate import metrics
-from vae_serve.images.pixels import PixelRule
-from vae_serve.storage.publish import Destination, publish_folder
-from vae_serve.train import architectures, checkpoints, devices, kernels, pictures, runs
-from vae_serve.train import nonfinite as guard
-from vae_serve.train import schedule as recipes
+from vae_serve.train import (
+    architectures,
+    checkpoints,
+    devices,
+    gate_inputs,
+    kernels,
+    nonfinite,
+    pictures,
+    runs,
+    schedule,
+    state,
+)
+from vae_serve.train import record as records
 from vae_serve.train.checkpoints import Position
 from vae_serve.train.config import Config
-from vae_serve.train.data import Dataset
+from vae_serve.train.data import Dataset, require_same
+from vae_serve.train.history import Row, as_csv, to_tensorboard
 from vae_serve.train.loop import Loop, to_model
 from vae_serve.train.model import VariationalAutoencoder, decode_with, encode_with
+from vae_serve.train.record import Json
 
 CALL_SECONDS = 0.5  # of training in one call: how long Ctrl-C and the progress bar wait
 ON_DEVICE = 2 << 30  # bytes of images that are kept on the device whole; more are sent along with each call
 STREAM_BYTES = 256 << 20  # of images in one such call
 CHECKPOINT_SECONDS = 300.0  # between two checkpoints where an epoch takes longer; there is one after each epoch too
 
-Row = dict[str, float | int]
 
-
-class Report(Protocol):
+class Progress(Protocol):
     """Told how many steps are done, and the figures so far."""
 
     def __call__(self, done: int, total: int | None = None, /, **figures: float | str) -> None: ...  # noqa: D102
@@ -54,7 +56,7 @@ class Report(Protocol):
 class Hooks:
     """How a training talks to the one who started it."""
 
-    report: Report
+    report: Progress
     note: Callable[[str], None]  # one line worth reading
     tensorboard: bool = False  # write each epoch's figures for TensorBoard too
 
@@ -69,8 +71,10 @@ def train(config: Config, data: Dataset, path: Path, command: str, hooks: Hooks,
         KeyboardInterrupt: Ctrl-C; the run is kept, its status `interrupted`.
     """
     training = _Training(config, data, path, hooks)
-    record = _record(config, training, data, command)
-    _create(path, record, config, overwrite)
+    contents, gate = gate_inputs.packed(gate_inputs.chosen(data.test_images))
+    record = records.new(path.name, config, training.schedule, data, command, training.counts(), training.train_count)
+    record["gate"] = gate
+    runs.create(path, {gate_inputs.FILE: contents, "config.toml": config.to_toml().encode()}, record, overwrite)
     return training.run(record)
 
 
@@ -81,14 +85,13 @@ def resume(run: runs.Run, config: Config, data: Dataset, hooks: Hooks) -> runs.R
         RunError: the data are not the run's, or there is nothing to go on from.
         Else as `train`.
     """
-    if run.record["data"]["sha256"] != data.sha256:
-        raise RunError(f"{run.path} was trained on other images: the SHA-256 of --data {config.data} differs")
+    require_same(data, run.record["data"]["sha256"], str(run.path), config.data)
     training = _Training(config, data, run.path, hooks)
     then, now = (
         {**run.record["versions"], "cores": run.record.get("cores", "unknown")},
-        {**_versions(), "cores": cores()},
+        {**records.versions(), "cores": cores()},
     )
-    if changed := [f"{name} {then[name]}, now {now[name]}" for name in now if then[name] != now[name]]:
+    if changed := [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]:
         hooks.note(f"{run.path} was started with {', '.join(changed)}: the last bits may differ")
     return training.run({**run.record, "status": "running"})
 
@@ -98,10 +101,10 @@ class _Training:
 
     def __init__(self, config: Config, data: Dataset, path: Path, hooks: Hooks) -> None:
         self.config, self.data, self.path, self.hooks = config, data, path, hooks
-        self.recipe = recipes.find(config.recipe, config.arch, config.epochs)
+        self.schedule = schedule.find(config.schedule, config.arch, config.epochs)
         self.train_count = _train_count(config, len(data.train_images))
         # An operation of a small model is too short to be shared by cores, but the two halves of a batch are not.
-        apart = config.precision == "float32" and not self.recipe.phases[-1].batch_statistics
+        apart = config.precision == "float32" and not self.schedule.phases[-1].batch_statistics
         self.strategy = devices.choose(config.device, config.precision, apart)
         self.on_cpu = not tf.config.get_visible_devices("GPU")
         if config.batch_size % self.strategy.num_replicas_in_sync:
@@ -122,15 +125,21 @@ class _Training:
     def history(self) -> list[Row]:
         return self.position.history or []
 
-    def count(self, phase: recipes.Phase) -> int:
+    def counts(self) -> dict[str, int]:
+        """Parameters of each network, and how many of them are trained."""
+        networks = {"encoder": self.encoder, "decoder": self.decoder}
+        trainable = sum(int(np.prod(w.shape)) for network in networks.values() for w in network.trainable_weights)
+        return {name: network.count_params() for name, network in networks.items()} | {"trainable": trainable}
+
+    def count(self, phase: schedule.Phase) -> int:
         """Images that a phase trains on: the first so many."""
         return len(self.data.train_images) if phase.all_images else self.train_count
 
-    def steps(self, phase: recipes.Phase) -> int:
+    def steps(self, phase: schedule.Phase) -> int:
         """Of one epoch; the images left over are others in each epoch."""
         return self.count(phase) // self.config.batch_size
 
-    def run(self, record: runs.Json) -> runs.Run:
+    def run(self, record: Json) -> runs.Run:
         started = time.monotonic()
         runs.write_record(self.path, record)
         try:
@@ -156,7 +165,7 @@ class _Training:
             for sentence in damaged:
                 self.hooks.note(f"{sentence}; going on from {file}")
         first = 0
-        for number, phase in enumerate(self.recipe.phases):
+        for number, phase in enumerate(self.schedule.phases):
             last = first + phase.epochs
             if self.position.epoch < last:
                 loop = self._loop(number, phase)
@@ -169,9 +178,9 @@ class _Training:
                     self._epoch(loop, phase, interrupted)
             first = last
         if restored:  # killed after the last epoch, before the end
-            _set_networks(VariationalAutoencoder(self.encoder, self.decoder), arrays)
+            state.set_networks(VariationalAutoencoder(self.encoder, self.decoder), arrays)
 
-    def _loop(self, number: int, phase: recipes.Phase) -> Loop:
+    def _loop(self, number: int, phase: schedule.Phase) -> Loop:
         config = self.config
         with self.strategy.scope():
             model = VariationalAutoencoder(
@@ -185,16 +194,16 @@ class _Training:
             )
             model.batch_statistics = phase.batch_statistics
             adam = kernels.FusedAdam if self.fused else keras.optimizers.Adam
-            rate = recipes.rate(phase, self.steps(phase) * phase.epochs)
+            rate = schedule.rate(phase, self.steps(phase) * phase.epochs)
             model.compile(adam(rate, beta_2=phase.beta_2, global_clipnorm=config.clip_norm or phase.clip_norm))
             model(np.zeros((1, *self.data.image_shape), np.float32))
             model.optimizer.build(model.trainable_variables)
         return Loop(model, config.batch_size, self.strategy, xla=not self.on_cpu)
 
-    def _epoch(self, loop: Loop, phase: recipes.Phase, interrupted: Callable[[], bool]) -> None:
+    def _epoch(self, loop: Loop, phase: schedule.Phase, interrupted: Callable[[], bool]) -> None:
         at, steps = self.position, self.steps(phase)
         order = data_order(self.config.seed, at.epoch, self.count(phase))
-        total = sum(self.steps(each) * each.epochs for each in self.recipe.phases)
+        total = sum(self.steps(each) * each.epochs for each in self.schedule.phases)
         began, ask = time.monotonic(), 1
         if at.step == 0:
             loop.model.reset_metrics()
@@ -208,21 +217,25 @@ class _Training:
             now = time.monotonic()
             ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / (now - called)), self.longest_call))
             validation = {"val": float(self.history[-1]["val_loss"])} if self._validates and self.history else {}
-            self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.recipe.epochs}", **means, **validation)
+            self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.schedule.epochs}", **means, **validation)
             if interrupted():
                 self._save(loop)
                 raise KeyboardInterrupt
             if now - self.checkpoint_at > CHECKPOINT_SECONDS:
                 self._save(loop)
-        row: Row = {"epoch": at.epoch + 1, "step": at.total, "learning_rate": float(loop.model.optimizer.learning_rate)}
+        row: Row = {
+            "epoch": at.epoch + 1,
+            "step": at.total,
+            "learning_rate": float(loop.model.optimizer.learning_rate),
+        }
         row |= means
         if self._validates:
             row |= {f"val_{name}": value for name, value in self._validation(loop).items()}
         row["seconds"] = round(time.monotonic() - began, 3)
         self.position = Position(at.epoch + 1, 0, at.total, [*self.history, row])
-        runs.write_whole(self.path / "history.csv", _csv(self.history))
+        runs.write_whole(self.path / "history.csv", as_csv(self.history))
         if self.hooks.tensorboard:
-            _to_tensorboard(self.path / "tensorboard", row)
+            to_tensorboard(self.path / "tensorboard", row)
         self._save(loop)
 
     @property
@@ -251,12 +264,12 @@ class _Training:
     def _restore(self, loop: Loop, first: int, position: Position, arrays: checkpoints.Arrays) -> None:
         """Sets all that the next step depends on; `first` is the first epoch of the loop's phase."""
         if position.epoch > first or position.step:
-            _set_state(loop.model, arrays)
+            state.set_all(loop.model, arrays)
         else:  # the checkpoint holds the optimizer of the phase before, this one's is fresh
-            _set_networks(loop.model, arrays)
+            state.set_networks(loop.model, arrays)
 
     def _save(self, loop: Loop) -> None:
-        checkpoints.save(self.path / "checkpoints", self.position, _state(loop.model))
+        checkpoints.save(self.path / "checkpoints", self.position, state.get(loop.model))
         self.checkpoint_at = time.monotonic()
 
     def _diverged(self, order: npt.NDArray[np.int32]) -> DivergedError:
@@ -273,22 +286,22 @@ class _Training:
         if bad - 1 > position.step:
             self._steps(loop, order, position.step, bad - 1 - position.step)
         rows = order[(bad - 1) * self.config.batch_size : bad * self.config.batch_size]
-        tensor = guard.first_not_finite(loop.model, to_model(self.data.train_images[rows]))
+        tensor = nonfinite.first_not_finite(loop.model, to_model(self.data.train_images[rows]))
         return DivergedError(
             f"training met a number that is not finite at {where}: {tensor}. The last good checkpoint is {file}. "
-            "Train again with --clip-norm 1, or with another --recipe, --beta or --seed"
+            "Train again with --clip-norm 1, or with another --schedule, --beta or --seed"
         )
 
-    def _phase(self, epoch: int) -> tuple[int, int, recipes.Phase]:
+    def _phase(self, epoch: int) -> tuple[int, int, schedule.Phase]:
         """The phase of an epoch: its first epoch, its number, itself."""
         first = 0
-        for number, phase in enumerate(self.recipe.phases):
+        for number, phase in enumerate(self.schedule.phases):
             if epoch < first + phase.epochs:
                 return first, number, phase
             first += phase.epochs
         raise RunError(f"{self.path} has no epoch {epoch}")
 
-    def _finish(self, record: runs.Json, seconds: float) -> runs.Run:
+    def _finish(self, record: Json, seconds: float) -> runs.Run:
         # Plain networks again: float32, and layers that load anywhere.
         keras.config.set_dtype_policy("float32")
         encoder, decoder = architectures.build(self.config.arch, self.data.image_shape, self.config.latent_dim)
@@ -299,7 +312,8 @@ class _Training:
                 network.save(file)
                 runs.write_whole(self.path / file.name, file.read_bytes())
         test_images = self.data.test_images
-        elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
+        with np.errstate(over="ignore", invalid="ignore"):  # a figure that is not finite becomes null in the record
+            elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
         pictures.write(
             self.path / "plots",
             encode_with(encoder),
@@ -314,36 +328,17 @@ class _Training:
             "metrics": {"test": metrics.summary(elbo, len(test_images), metrics.DRAWS), "last_epoch": self.history[-1]},
             "seconds": seconds,
         }
+        if "gate" not in record:  # begun by an older version
+            contents, record["gate"] = gate_inputs.packed(gate_inputs.chosen(test_images))
+            runs.write_whole(self.path / gate_inputs.FILE, contents)
         runs.write_record(self.path, record)
-        return runs.Run(self.path, record)
+        return runs.load(self.path)
 
 
 def data_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
     """The rows 0..count in the order of an epoch: a function of (seed, epoch, count) alone."""
     stream = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     return stream.permutation(count).astype(np.int32)
-
-
-def _networks(model: VariationalAutoencoder) -> list[Any]:
-    return [*model.encoder.variables, *model.decoder.variables]
-
-
-def _variables(model: VariationalAutoencoder) -> list[Any]:
-    return [*_networks(model), model.noise.state, *model.optimizer.variables, *model.metrics_variables]
-
-
-def _state(model: VariationalAutoencoder) -> checkpoints.Arrays:
-    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in _variables(model)]
-
-
-def _set_state(model: VariationalAutoencoder, arrays: checkpoints.Arrays) -> None:
-    for variable, array in zip(_variables(model), arrays, strict=True):
-        variable.assign(array)
-
-
-def _set_networks(model: VariationalAutoencoder, arrays: checkpoints.Arrays) -> None:
-    for variable, array in zip(_networks(model), arrays, strict=False):
-        variable.assign(array)
 
 
 def _train_count(config: Config, images: int) -> int:
@@ -353,20 +348,6 @@ def _train_count(config: Config, images: int) -> int:
             f"--batch-size {config.batch_size} is more than the {count} images to train on; ask for at most {count}"
         )
     return count
-
-
-def _create(path: Path, record: runs.Json, config: Config, overwrite: bool) -> None:
-    """The folder appears under its name with all that a run needs, or not at all."""
-    with publish_folder(Destination(path, "a run", _is_run, overwrite)) as folder:
-        (folder / "checkpoints").mkdir()
-        (folder / "plots").mkdir()
-        runs.write_whole(folder / "config.toml", config.to_toml().encode())
-        runs.write_record(folder, record)
-
-
-def _is_run(path: Path) -> bool:
-    record = path / runs.RECORD
-    return record.is_file() and not record.is_symlink()
 
 
 @contextmanager
@@ -384,64 +365,3 @@ def _polite_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _record(config: Config, training: _Training, data: Dataset, command: str) -> runs.Json:
-    networks = {"encoder": training.encoder, "decoder": training.decoder}
-    trainable = sum(int(np.prod(w.shape)) for network in networks.values() for w in network.trainable_weights)
-    height, width, channels = data.image_shape
-    return {
-        "schema_version": runs.SCHEMA_VERSION,
-        "name": training.path.name,
-        "status": "running",
-        "command": command,
-        "config": {**asdict(config), "image_shape": list(data.image_shape)},
-        "recipe": asdict(training.recipe),
-        "data": {
-            "name": data.name,
-            "licence": data.licence,
-            "train_count": training.train_count,
-            "validation_count": len(data.train_images) - training.train_count,
-            "test_count": len(data.test_images),
-            "image_shape": list(data.image_shape),
-            "sha256": data.sha256,
-        },
-        "pixels": asdict(PixelRule(height, width, channels)),
-        "parameters": {name: network.count_params() for name, network in networks.items()} | {"trainable": trainable},
-        "code": {"version": vae_serve.__version__, "sha256": _code_fingerprint()},
-        "versions": _versions(),
-        "cores": cores(),
-        "metrics": {},
-        "history": "history.csv",
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("numpy", "keras", "tensorflow")}
-    return {"python": platform.python_version(), **packages}
-
-
-def _code_fingerprint() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(Path(vae_serve.__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _to_tensorboard(folder: Path, row: Row) -> None:
-    """Each figure under its name, training and validation as two lines of one chart, by epoch."""
-    for line, prefix in (("train", ""), ("validation", "val_")):
-        with tf.summary.create_file_writer(str(folder / line)).as_default(step=row["epoch"]):
-            for name in ("loss", "reconstruction", "kl"):
-                if prefix + name in row:
-                    tf.summary.scalar(name, row[prefix + name])
-            if not prefix:
-                tf.summary.scalar("learning_rate", row["learning_rate"])
-
-
-def _csv(history: list[Row]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()

@@ -35,7 +35,8 @@ def write(
         figures["grid"] = plots.plane(decode(samplers.plane(SIDE, SPAN)), SIDE, SPAN)
         z = samplers.plane(LATTICE, SPAN)
         shape = (LATTICE, LATTICE)
-        density = metrics.aggregate_log_density(z, z_mean, z_log_var).reshape(shape)[::-1]  # lowest row first
+        with np.errstate(over="ignore", invalid="ignore"):  # posteriors of no width, as without the KL
+            density = metrics.aggregate_log_density(z, z_mean, z_log_var).reshape(shape)[::-1]  # lowest row first
         prior = metrics.prior_log_density(z).reshape(shape)[::-1]
         figures["posterior"] = plots.posterior(density, prior, SPAN)
     else:

@@ -1,184 +1,226 @@
-"""Images and labels for training from any source of `vae_serve.images`, and from Keras' .npz layout.
+"""Images and labels for training: arrays as they are stored, and pictures of any source of `embed`, decoded.
 
 What cannot be trained on is refused here, with its name: in training a bad picture is an error, not a row.
 """
 
 import io
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images.decode import Decoder
-from vae_serve.images.pixels import PixelRule, to_bytes
+from vae_serve.images.pixels import PixelRule
 from vae_serve.sources import arrays, names, opening
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
+from vae_serve.train.array_files import Labelled, Labels, Note, as_bytes, from_npy, from_npz, resized
+from vae_serve.train.own_output import not_own
 
 IN_MEMORY = 1 << 30  # bytes of decoded pictures; more are kept in a temporary file and mapped
 AT_ONCE = 1024  # pictures asked for together
 
+GREY_MODES = ("1", "L", "LA", "I", "F")  # of Pillow, and those that begin with I;16
+
 Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[Any]
+Size = tuple[int, int, int | None]  # height, width, and channels where they are said
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Images (n, H, W, C) uint8 and their labels (n,), if any."""
+class Fit:
+    """What the images of a source are made to fit."""
 
-    images: Bytes
-    labels: Labels | None
-
-    def part(self, rows: slice) -> "Labelled":
-        """Some neighbouring rows, not copied."""
-        return Labelled(self.images[rows], None if self.labels is None else self.labels[rows])
+    size: Size | None = None  # arrays and pictures are resized to it; None: all must have one size
+    rule: PixelRule | None = None  # of a model that is there: decides over pictures, whatever `size` says
 
 
-def as_bytes(array: npt.NDArray[Any], what: str) -> Bytes:
-    """Pixels as (n, H, W, C) uint8: integers 0..255 as they are, floats 0..1 rounded to 1/255.
-
-    Raises:
-        SourceError: another shape or type, no images, or a value out of range; `what` names the array.
-    """
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3):
-        raise SourceError(f"{what} has the shape {array.shape}; images are (n, H, W), or (n, H, W, C) with C 1 or 3")
-    if array.size == 0:
-        raise SourceError(f"{what} has the shape {array.shape}: there is nothing in it")
-    if array.dtype == np.uint8:
-        return array
-    if np.issubdtype(array.dtype, np.integer):
-        if array.min() < 0 or array.max() > 255:
-            raise SourceError(f"{what} holds {array.min()} to {array.max()}; integer pixels are 0 to 255")
-        return array.astype(np.uint8)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise SourceError(f"{what} is of type {array.dtype}; pixels are integers 0 to 255 or floats 0 to 1")
-    broken = ~np.isfinite(array).all(axis=(1, 2, 3))
-    if broken.any():
-        first = int(np.argmax(broken))
-        raise SourceError(f"{what} has pixels that are not numbers in {broken.sum()} images, the first is {first}")
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise SourceError(f"{what} holds {low:g} to {high:g}; float pixels are 0 to 1, divide them first")
-    return to_bytes(array.astype(np.float32))
-
-
-def source(name: str, image_size: str | None) -> tuple[Labelled, Labelled | None]:
+def source(name: str, fit: Fit, note: Note) -> tuple[Labelled, Labelled | None]:
     """The training set at a path, and its test set where the source has one.
 
     Raises:
         SourceError: it is not there, or cannot be trained on.
     """
     path = Path(name)
-    if path.suffix == ".npz" and path.exists() and (found := _keras_npz(path)):
-        return found
     if path.is_dir():
         files = [sorted(path.glob(f"{stem}-images*-ubyte*")) for stem in ("train", "t10k")]
         if files[0]:
-            train, test = (_opened(str(here[0]), None) if here else None for here in files)
-            return train or _opened(name, None), test
-        if (path / "train").is_dir() and (path / "test").is_dir():
-            return _opened(str(path / "train"), image_size), _opened(str(path / "test"), image_size)
-    return _opened(name, image_size), None
+            parts = [str(here[0]) for here in files if here]
+        elif (path / "train").is_dir() and (path / "test").is_dir():
+            parts = [str(path / "train"), str(path / "test")]
+        else:
+            parts = [name]
+        found = _opened(parts, fit, note)
+        return found[0], found[1] if len(found) > 1 else None
+    file, _, key = name.rpartition(":")
+    if file.endswith(".npz") and not path.exists():
+        train, test = from_npz(Path(file), key, note)
+    elif path.suffix == ".npz":
+        train, test = from_npz(path, "", note)
+    elif path.suffix == ".npy":
+        train, test = from_npy(path, note), None
+    else:
+        return _opened([name], fit, note)[0], None
+    return _resized(train, fit), None if test is None else _resized(test, fit)
 
 
-def _keras_npz(file: Path) -> tuple[Labelled, Labelled | None] | None:
-    """x_train, y_train, x_test, y_test of an .npz file, as in Keras' own; None where there is no x_train."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in stored}
-    except Exception as error:  # numpy, zip and zlib each raise their own kinds
-        raise SourceError(f"{file} cannot be read as .npz: {error}") from error
-    if "x_train" not in found:
-        return None
-
-    def part(x: str, y: str) -> Labelled:
-        images, labels = as_bytes(found[x], f"{file}: {x}"), found.get(y)
-        if labels is not None and labels.size != len(images):
-            raise SourceError(f"{file}: {y} has {labels.size:,} labels for {len(images):,} images")
-        return Labelled(images, None if labels is None else labels.ravel())
-
-    return part("x_train", "y_train"), part("x_test", "y_test") if "x_test" in found else None
+def _resized(part: Labelled, fit: Fit) -> Labelled:
+    return part if fit.size is None else Labelled(resized(part.images, fit.size, room), part.labels)
 
 
-def _opened(name: str, image_size: str | None) -> Labelled:
-    found = opening.open_source(name)
-    if isinstance(found, arrays.Arrays):
-        every = range(found.names.count)
-        return Labelled(as_bytes(found[every], found.where), _as_text(found.labels(every)))
-    return _decoded(name, found, image_size)
+def _opened(parts: list[str], fit: Fit, note: Note) -> list[Labelled]:
+    """Sources that `embed` reads. One rule for all parts: the test pictures must come out as the training pictures."""
+    found = [opening.open_source(part) for part in parts]
+    labelled: dict[int, Labelled] = {}
+    pictures: dict[int, _Part] = {}
+    for number, (name, opened) in enumerate(zip(parts, found, strict=True)):
+        if isinstance(opened, arrays.Arrays):
+            every = range(opened.names.count)
+            images = as_bytes(opened[every], opened.where, note)
+            labelled[number] = _resized(Labelled(images, _as_text(opened.labels(every))), fit)
+        else:
+            pictures[number] = _Part(name, opened, note)
+    if pictures:
+        rule = fit.rule or _common_rule(list(pictures.values()), fit.size, note)
+        one_size = fit.rule is None and fit.size is None
+        labelled |= {number: _decoded(part, rule, one_size) for number, part in pictures.items()}
+    return [labelled[number] for number in range(len(parts))]
 
 
-def _decoded(name: str, pictures: Pictures, image_size: str | None) -> Labelled:
-    """Decoded by the pixel rule of `embed`; shuffled, always alike: a part of a sorted folder is of few classes."""
-    count = pictures.names.count
-    place = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(count)
-    decoder, size, images = None, (0, 0), np.empty(0, np.uint8)
-    for start in range(0, count, AT_ONCE):
-        rows = range(start, min(start + AT_ONCE, count))
-        for row, file, data in zip(rows, pictures.names[rows], pictures.read(rows), strict=True):
-            where = f"{name}: {shown(file)}"
+class _Part:
+    """The pictures of one source, without those that vae-serve wrote itself."""
+
+    def __init__(self, name: str, pictures: Pictures, note: Note) -> None:
+        self.name, self._pictures = name, pictures
+        self._kept = np.ones(pictures.names.count, bool)
+        if pictures.kind == "folder":
+            self._kept, own = not_own(Path(name), pictures.names[range(pictures.names.count)])
+            if own:
+                said = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(own.items()))
+                note(f"{name}: left out {own.total():,} pictures that vae-serve wrote itself ({said})")
+        if pictures.skipped:
+            said = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(pictures.skipped.items()))
+            note(f"{name}: passed over {pictures.skipped.total():,} ({said})")
+        self.count = int(self._kept.sum())
+        if not self.count:
+            raise SourceError(f"{name} holds no pictures but those that vae-serve wrote itself; name another folder")
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Each picture's name and its file's contents, in order.
+
+        Raises:
+            SourceError: one cannot be read; names it.
+        """
+        pictures = self._pictures
+        for start in range(0, pictures.names.count, AT_ONCE):
+            rows = range(start, min(start + AT_ONCE, pictures.names.count))
+            for row, file, contents in zip(rows, pictures.names[rows], pictures.read(rows), strict=True):
+                if self._kept[row]:
+                    if isinstance(contents, ImageError):
+                        raise self.refused(shown(file), contents)
+                    yield shown(file), contents
+
+    def refused(self, file: str, error: ImageError) -> SourceError:
+        """The error of a picture that cannot be trained on."""
+        return SourceError(f"{self.name}: {file} cannot be trained on: {error}; remove it, or mend it")
+
+    def labels(self) -> Labels | None:
+        """What the pictures show, in order; None where it is not known of all."""
+        return _as_text(self._pictures.labels(range(self._pictures.names.count)), self._kept)
+
+
+def _common_rule(parts: list[_Part], size: Size | None, note: Note) -> PixelRule:
+    """The rule for all pictures: of the first one's size unless `size` says one, grey where all of them are."""
+    if size is not None and size[2] is not None:
+        return PixelRule(size[0], size[1], size[2])
+    first: tuple[int, int] | None = None
+    grey = 0
+    first_colour = ""
+    for part in parts:
+        for file, contents in part.read():
             try:
-                if isinstance(data, ImageError):
-                    raise data
-                if decoder is None:
-                    decoder = Decoder(_rule(data, image_size))
-                    images = _room((count, *decoder.rule.shape))
-                picture = decoder(data)
+                shape, is_grey = _header(contents)
             except ImageError as error:
-                raise SourceError(f"{where} cannot be trained on: {error}; remove it, or mend it") from error
-            size = size if row else picture.size
-            if image_size is None and picture.size != size:
-                raise SourceError(
-                    f"{name} holds two sizes: the first picture is {_text(size)}, {shown(file)} is "
-                    f"{_text(picture.size)}; give --image-size {_text(size)} to make them fit"
-                )
-            images[place[row]] = picture.pixels
-    labels = _as_text(pictures.labels(range(count)))
-    if labels is not None:
-        labels = labels[np.argsort(place)]
-    return Labelled(images, labels)
+                raise part.refused(file, error) from error
+            first = first or shape
+            grey += is_grey
+            first_colour = first_colour or ("" if is_grey else file)
+    if first is None:
+        raise SourceError(f"{parts[0].name} holds no pictures")
+    if first_colour and grey:
+        note(
+            f"{parts[0].name}: {grey:,} grey pictures beside pictures in colour ({first_colour} is the first): all get "
+            f"3 channels; --image-size {_text(size[:2] if size else first)}x1 makes all grey"
+        )
+    height, width = size[:2] if size else first
+    return PixelRule(height, width, 3 if first_colour else 1)
 
 
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
+def _header(contents: bytes) -> tuple[tuple[int, int], bool]:
+    """Height and width of an encoded picture once it is turned as its EXIF says, and whether it is grey.
 
+    Raises:
+        ImageError: it is none.
+    """
+    import warnings
 
-def _as_text(labels: names.Labels) -> Labels | None:
-    if labels.codes.min() < 0:
-        return None
-    return np.array([category.decode() for category in labels.categories])[labels.codes]
-
-
-def _rule(data: bytes, image_size: str | None) -> PixelRule:
-    """The rule that makes all pictures like the first one, or of the size asked for."""
     from PIL import Image
 
     from vae_serve.images import pillow
 
-    try:
-        with Image.open(io.BytesIO(data), formats=pillow.FORMATS) as image:
-            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
-            width, height = image.size
-    except Exception as error:  # a decoder over any bytes raises anything
-        raise ImageError("damaged", f"it cannot be decoded: {error}") from error
-    if image_size is None:
-        return PixelRule(height, width, 1 if grey else 3)
-    sizes = image_size.lower().split("x")
-    if len(sizes) not in (2, 3) or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise SourceError(f"--image-size {image_size}: write HxW or HxWxC, such as 28x28 or 64x64x3")
-    channels = int(sizes[2]) if len(sizes) == 3 else (1 if grey else 3)
-    if channels not in (1, 3):
-        raise SourceError(f"--image-size {image_size}: an image has 1 channel (grey) or 3 (RGB)")
-    return PixelRule(int(sizes[0]), int(sizes[1]), channels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF blocks and the like; the decoder judges
+        try:
+            with Image.open(io.BytesIO(contents), formats=pillow.FORMATS) as image:
+                width, height = image.size
+                try:
+                    turned = image.getexif().get(0x0112, 1) in range(5, 9)
+                except Exception:  # noqa: BLE001  a damaged EXIF block does not cost the picture
+                    turned = False
+                grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+        except Exception as error:  # a decoder over any bytes raises anything
+            raise ImageError("damaged", f"it cannot be decoded: {error}") from error
+    return ((width, height) if turned else (height, width)), grey
 
 
-def _room(shape: tuple[int, ...]) -> Bytes:
+def _decoded(part: _Part, rule: PixelRule, one_size: bool) -> Labelled:
+    """Decoded by a rule; shuffled, always alike: a part of a sorted folder is of few classes."""
+    place = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(part.count)
+    decoder, images = Decoder(rule), room((part.count, *rule.shape))
+    size = (rule.width, rule.height)
+    for row, (file, contents) in enumerate(part.read()):
+        try:
+            picture = decoder(contents)
+        except ImageError as error:
+            raise part.refused(file, error) from error
+        if one_size and picture.size != size:
+            text = _text((rule.height, rule.width))
+            raise SourceError(
+                f"{part.name} holds two sizes: the first picture is {text}, {file} is "
+                f"{_text(picture.size[::-1])}; give --image-size {text} to make them fit"
+            )
+        images[place[row]] = picture.pixels
+    labels = part.labels()
+    return Labelled(images, None if labels is None else labels[np.argsort(place)])
+
+
+def _text(size: tuple[int, int]) -> str:
+    """HxW."""
+    return f"{size[0]}x{size[1]}"
+
+
+def _as_text(labels: names.Labels, kept: npt.NDArray[np.bool_] | slice = slice(None)) -> Labels | None:
+    codes = labels.codes[kept]
+    if codes.min() < 0:
+        return None
+    return np.array([category.decode() for category in labels.categories])[codes]
+
+
+def room(shape: tuple[int, ...]) -> Bytes:
+    """Bytes for so many pixels, in memory or, where they are many, in a temporary file."""
     if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryFile() as file:  # the mapping keeps it alive

@@ -1,9 +1,10 @@
-"""A training run on disk: what it holds, how it is found, and how its files are written whole or not at all.
+"""A training run on disk: what it holds, how it is found, and how its files are read and written whole or not at all.
 
-    NAME/run.json       config, data and code fingerprints, versions, status, metrics
+    NAME/run.json       config, data and code fingerprints, versions, status, metrics; see `vae_serve.train.record`
          config.toml    the configuration, to train again with: vae-serve train --config
          history.csv    one row for each epoch
          encoder.keras, decoder.keras     plain Keras models, there once the run is finished
+         gate_inputs.npz     the test images that an export compares on, see `vae_serve.train.gate_inputs`
          checkpoints/   to go on from, see `vae_serve.train.checkpoints`
          plots/
 
@@ -12,25 +13,24 @@ Finding and listing runs needs no Keras; opening their networks does.
 
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_serve.errors import BundleError, RunError
-from vae_serve.model import files
-from vae_serve.storage.publish import replace_file
+from vae_serve.errors import RunError
+from vae_serve.storage.publish import Destination, publish_folder, replace_file
+from vae_serve.train import record as records
+from vae_serve.train.record import Json
 
-SCHEMA_VERSION = 1
 RECORD = "run.json"
-RECORD_LIMIT = 16 << 20  # bytes of a run.json
+RECORD_LIMIT = 1 << 20  # bytes; a record has some three kilobytes
 RUNS = Path("runs")
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and its run.json."""
+    """A run's folder and its run.json, checked."""
 
     path: Path
     record: Json
@@ -39,6 +39,12 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end."""
         return bool(self.record["status"] == "finished")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the model's images."""
+        height, width, channels = self.record["config"]["image_shape"]
+        return height, width, channels
 
     def encoder(self) -> Any:
         """The Keras model image -> [z_mean, z_log_var], loaded in safe mode."""
@@ -56,6 +62,8 @@ class Run:
                 f"{self.path} is {self.record['status']}; go on with: vae-serve train --resume --out {self.path}"
             )
         file = self.path / name
+        if not file.is_file():
+            raise RunError(f"{file} is missing, or is no file")
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own kinds
@@ -66,28 +74,36 @@ def load(path: Path) -> Run:
     """The run in this folder, finished or not.
 
     Raises:
-        RunError: there is none, or its run.json is damaged.
+        RunError: there is none, or its run.json is damaged; says which field is wrong.
     """
     file = path / RECORD
     try:
-        record = json.loads(files.read_file(file, RECORD_LIMIT))
-        version, _ = record["schema_version"], record["status"]
-    except FileNotFoundError:
+        contents = read_plain(file, RECORD_LIMIT)
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path} is no run: it has no {RECORD}") from None
-    except BundleError as error:
-        raise RunError(str(error)) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{file} cannot be read: {error!r:.200}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version!r}; this vae-serve reads {SCHEMA_VERSION}")
-    return Run(path, record)
+    try:
+        return Run(path, records.checked(contents))
+    except ValueError as error:
+        raise RunError(f"{file} cannot be used: {error}") from error
 
 
-def every(folder: Path = RUNS) -> list[Run]:
-    """The runs under a folder, the one that changed last at the end."""
+def every(folder: Path = RUNS) -> tuple[list[Run], list[RunError]]:
+    """The runs under a folder, the one that changed last at the end; and what is wrong with those that are damaged."""
+    found, damaged = [], []
     # a hidden folder is a run that was killed before it appeared under its name
-    records = sorted(folder.glob(f"[!.]*/{RECORD}"), key=lambda file: file.lstat().st_mtime_ns)
-    return [load(file.parent) for file in records]
+    for file in sorted(folder.glob(f"[!.]*/{RECORD}"), key=_changed):
+        try:
+            found.append(load(file.parent))
+        except RunError as error:
+            damaged.append(error)
+    return found, damaged
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # a link to nowhere: `load` says so
+        return 0
 
 
 def newest(folder: Path = RUNS) -> Run:
@@ -96,10 +112,7 @@ def newest(folder: Path = RUNS) -> Run:
     Raises:
         RunError: there is none.
     """
-    finished = [run for run in every(folder) if run.finished]
-    if not finished:
-        raise RunError(f"no finished run under {folder}{os.sep}; make one: vae-serve train")
-    return finished[-1]
+    return _newest(folder, ("finished",), f"no finished run under {folder}{os.sep}; make one: vae-serve train")
 
 
 def newest_unfinished(folder: Path = RUNS) -> Run:
@@ -108,10 +121,16 @@ def newest_unfinished(folder: Path = RUNS) -> Run:
     Raises:
         RunError: there is none.
     """
-    unfinished = [run for run in every(folder) if run.record["status"] in ("running", "interrupted")]
-    if not unfinished:
-        raise RunError(f"no unfinished run under {folder}{os.sep}; name one with --out")
-    return unfinished[-1]
+    missing = f"no unfinished run under {folder}{os.sep}; name one with --out"
+    return _newest(folder, ("running", "interrupted"), missing)
+
+
+def _newest(folder: Path, statuses: tuple[str, ...], missing: str) -> Run:
+    found, damaged = every(folder)
+    fitting = [run for run in found if run.record["status"] in statuses]
+    if not fitting:
+        raise RunError("; ".join([missing, *map(str, damaged)]))
+    return fitting[-1]
 
 
 def free_path(name: str, folder: Path = RUNS) -> Path:
@@ -123,9 +142,56 @@ def free_path(name: str, folder: Path = RUNS) -> Path:
     return path
 
 
+def read_plain(file: Path, limit: int) -> bytes:
+    """A file of a run, of at most `limit` bytes. A pipe or device, which might never end, is not read.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        RunError: it cannot be read, is no plain file, or is larger.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise RunError(f"{file} is a pipe, a device or a folder, not a file")
+            with os.fdopen(descriptor, "rb", closefd=False) as opened:
+                contents = opened.read(limit + 1)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    if len(contents) > limit:
+        raise RunError(f"{file} has {about.st_size:,} bytes; more than {limit:,} are not read")
+    return contents
+
+
+def create(path: Path, files: dict[str, bytes], record: Json, overwrite: bool) -> None:
+    """A new run: its folder appears under its name with `files` and all else that a run needs, or not at all.
+
+    Raises:
+        OutputError: `path` exists and `overwrite` is not given, or it is no run, or cannot be written.
+    """
+    with publish_folder(Destination(path, "a run", _is_run, overwrite)) as folder:
+        (folder / "checkpoints").mkdir()
+        (folder / "plots").mkdir()
+        for name, contents in files.items():
+            write_whole(folder / name, contents)
+        write_record(folder, record)
+
+
+def _is_run(path: Path) -> bool:
+    record = path / RECORD
+    return record.is_file() and not record.is_symlink()
+
+
 def write_record(path: Path, record: Json) -> None:
-    """Replaces run.json."""
-    write_whole(path / RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    """Replaces run.json. A number that is not finite becomes null: JSON has no word for it."""
+    text = json.dumps(records.finite(record), indent=1, ensure_ascii=False, allow_nan=False)
+    # a path that is not UTF-8 holds lone surrogates; their backslash escapes are JSON's own
+    write_whole(path / RECORD, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def write_whole(file: Path, contents: bytes) -> None:

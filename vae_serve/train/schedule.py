@@ -22,7 +22,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Schedule:
     """Phases in order."""
 
     name: str
@@ -33,8 +33,8 @@ class Recipe:
         """Of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
-    def scaled(self, epochs: int) -> "Recipe":
-        """The same recipe over another number of epochs: every phase keeps its share, the first at least an epoch."""
+    def scaled(self, epochs: int) -> "Schedule":
+        """The same schedule over another number of epochs: every phase keeps its share, the first at least an epoch."""
         ends = [0]
         for phase in self.phases:
             ends.append(ends[-1] + phase.epochs)
@@ -47,38 +47,38 @@ class Recipe:
         return replace(self, phases=tuple(phases))
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
+SCHEDULES = {
+    schedule.name: schedule
+    for schedule in (
         # An epoch settles the statistics of batch normalisation; held still from then on, they allow thrice the rate.
-        Recipe(
+        Schedule(
             "best",
             (
                 Phase(1, 4e-3),
                 Phase(99, 1e-2, cosine=True, warmup=0.02, beta_2=0.99, clip_norm=300.0, batch_statistics=False),
             ),
         ),
-        # `best` for the networks that nobody has searched a recipe for.
-        Recipe("careful", (Phase(100, 1e-3, cosine=True, warmup=0.02),)),
-        Recipe("tutorial", (Phase(100, 1e-3),)),
+        # `best` for the networks that nobody has searched a schedule for.
+        Schedule("careful", (Phase(100, 1e-3, cosine=True, warmup=0.02),)),
+        Schedule("tutorial", (Phase(100, 1e-3),)),
     )
 }
 
 
-def find(name: str, arch: str, epochs: int | None) -> Recipe:
-    """The recipe of this name for an architecture, over `epochs` epochs where given.
+def find(name: str, arch: str, epochs: int | None) -> Schedule:
+    """The schedule of this name for an architecture, over `epochs` epochs where given.
 
     Raises:
-        UsageError: no such recipe, or fewer epochs than one.
+        UsageError: no such schedule, or fewer epochs than one.
     """
     if name == "best" and arch != "conv":
         name = "careful"
-    if name not in RECIPES:
-        raise UsageError(f"--recipe {name}: the recipes are {', '.join(RECIPES)}")
+    if name not in SCHEDULES:
+        raise UsageError(f"--schedule {name}: the schedules are {', '.join(SCHEDULES)}")
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs {epochs}: training takes at least 1 epoch")
-    recipe = RECIPES[name]
-    return recipe if epochs is None else recipe.scaled(epochs)
+    schedule = SCHEDULES[name]
+    return schedule if epochs is None else schedule.scaled(epochs)
 
 
 def rate(phase: Phase, steps: int) -> Any:

@@ -1,0 +1,193 @@
+"""Images that are numbers already, as training takes them: .npy and .npz, of any plain dtype."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.errors import SourceError
+from vae_serve.images.pixels import PixelRule, to_bytes
+
+IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
+LABEL_KEYS = ("labels", "label", "y")
+CHUNK = 4096  # images at a time
+DEEP = (
+    1 << 14
+)  # levels that uint16 pixels have to reach: below, they are of fewer bits than 16, and nothing says how many
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  # integers, floats or text
+Note = Callable[[str], None]  # told one line worth reading
+Room = Callable[[tuple[int, ...]], Bytes]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images (n, H, W, C) uint8 and their labels (n,), if any."""
+
+    images: Bytes
+    labels: Labels | None
+
+    def part(self, rows: slice) -> "Labelled":
+        """Some neighbouring rows, not copied."""
+        return Labelled(self.images[rows], None if self.labels is None else self.labels[rows])
+
+
+def from_npy(file: Path, note: Note) -> Labelled:
+    """The images of an .npy file, mapped where they are bytes.
+
+    Raises:
+        SourceError: it cannot be read, or is none.
+    """
+    return Labelled(as_bytes(_load(file, mapped=True), str(file), note), None)
+
+
+def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | None]:
+    """Training and test set of an .npz file: x_train, y_train, x_test, y_test, as in Keras' own, or one array alone.
+
+    That is the array `key`, or the one that is named or shaped like images; labels where some are named.
+
+    Raises:
+        SourceError: it cannot be read, or holds no such array.
+    """
+    stored = _load(file)
+    if isinstance(stored, np.ndarray):  # an .npy file by another name
+        return Labelled(as_bytes(stored, str(file), note), None), None
+    with stored:
+        lower = {name.lower(): name for name in stored.files}
+
+        def array(name: str) -> Array:
+            try:
+                found: Array = stored[name]
+            except Exception as error:  # numpy, zip and zlib each raise their own kinds
+                raise SourceError(f"{file}: {name} cannot be read: {error}") from error
+            return found
+
+        def part(images: str, labels: str | None) -> Labelled:
+            pixels = as_bytes(array(images), f"{file}: {images}", note)
+            if labels is None:
+                return Labelled(pixels, None)
+            return Labelled(pixels, _labels(array(labels), len(pixels), f"{file}: {labels}"))
+
+        if not key and "x_train" in lower:
+            train = part(lower["x_train"], lower.get("y_train"))
+            return train, part(lower["x_test"], lower.get("y_test")) if "x_test" in lower else None
+        key = key or _only_images(file, stored.files, array)
+        if key not in stored.files:
+            raise SourceError(f"{file} holds no array {key!r}, but {', '.join(stored.files)}")
+        beside = (key.replace("x", "y", 1).replace("X", "y", 1), *LABEL_KEYS) if key[0] in "xX" else LABEL_KEYS
+        return part(key, next((lower[name] for name in beside if name in lower and lower[name] != key), None)), None
+
+
+def _load(file: Path, mapped: bool = False) -> Any:
+    if not file.exists():
+        raise SourceError(f"{file} is not there")
+    if not file.is_file():
+        raise SourceError(f"{file} is no file")
+    try:
+        return np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except Exception as error:  # numpy, zip and zlib each raise their own kinds
+        raise SourceError(f"{file} cannot be read as {file.suffix}: {error}") from error
+
+
+def _only_images(file: Path, names: list[str], array: Callable[[str], Array]) -> str:
+    for key in IMAGE_KEYS:
+        if key in names:
+            return key
+    shaped = [name for name in names if array(name).ndim in {3, 4}]
+    if len(shaped) != 1:
+        raise SourceError(
+            f"{file} holds {len(shaped)} arrays of pictures ({', '.join(names)}); "
+            f"say which: {file}:{(shaped or names or ['NAME'])[0]}"
+        )
+    return shaped[0]
+
+
+def _labels(labels: Array, images: int, what: str) -> Labels:
+    """One label for each image, (n,): numbers, or text."""
+    if labels.size != images:
+        raise SourceError(f"{what} has {labels.size:,} labels for {images:,} images")
+    labels = labels.ravel()
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "backslashreplace")
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+        return labels.astype(np.int64)
+    if labels.dtype.kind not in "biufU":
+        raise SourceError(f"{what} is of type {labels.dtype}; labels are numbers or text")
+    return labels
+
+
+def as_bytes(array: Array, what: str, note: Note) -> Bytes:
+    """Pixels as (n, H, W, C) uint8.
+
+    Bytes as they are; truth values 0 and 255; integers 0..255 of any type as they are; uint16 beyond 255 scaled by
+    255/65535, as 16-bit picture files are; floats 0..1 rounded to 1/255.
+
+    Raises:
+        SourceError: another shape or type, no images, or a value out of range; `what` names the array.
+    """
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise SourceError(f"{what} has the shape {array.shape}; images are (n, H, W), or (n, H, W, C) with C 1 or 3")
+    if array.size == 0:
+        raise SourceError(f"{what} has the shape {array.shape}: there is nothing in it")
+    match array.dtype.kind:
+        case "u" if array.dtype.itemsize == 1:
+            return array
+        case "b":
+            return np.where(array, np.uint8(255), np.uint8(0))
+        case "u" | "i":
+            return _from_integers(array, what, note)
+        case "f":
+            return _from_floats(array, what)
+    raise SourceError(f"{what} is of type {array.dtype}; pixels are integers 0 to 255 or floats 0 to 1")
+
+
+def _from_integers(array: Array, what: str, note: Note) -> Bytes:
+    low, high = int(array.min()), int(array.max())
+    if low >= 0 and high <= 255:
+        return array.astype(np.uint8)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        if high < DEEP:
+            raise SourceError(
+                f"{what} holds {low:,} to {high:,} in uint16: too much for 8 bits, and not a quarter of 16; "
+                "scale it to 0 to 255, or to 0 to 65,535"
+            )
+        note(f"{what} holds {low:,} to {high:,} in uint16: taken for 0 to 65,535, and scaled to 0 to 255")
+        levels = np.empty(array.shape, np.uint8)
+        for start in range(0, len(array), CHUNK):
+            wide = array[start : start + CHUNK].astype(np.uint32)
+            levels[start : start + CHUNK] = (wide * 255 + 0x7FFF) // 0xFFFF
+        return levels
+    raise SourceError(f"{what} holds {low} to {high}; integer pixels are 0 to 255, or in uint16 0 to 65,535")
+
+
+def _from_floats(array: Array, what: str) -> Bytes:
+    broken = ~np.isfinite(array).all(axis=(1, 2, 3))
+    if broken.any():
+        first = int(np.argmax(broken))
+        raise SourceError(f"{what} has pixels that are not numbers in {broken.sum()} images, the first is {first}")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise SourceError(f"{what} holds {low:g} to {high:g}; float pixels are 0 to 1, divide them first")
+    return to_bytes(array.astype(np.float32))
+
+
+def resized(images: Bytes, size: tuple[int, int, int | None], room: Room) -> Bytes:
+    """Images (n, H, W, C) at another size, by the pixel rule of picture files; `room` is where they go."""
+    from vae_serve.images import pillow
+
+    height, width, channels = size
+    rule = PixelRule(height, width, channels or images.shape[-1])
+    if rule.shape == images.shape[1:]:
+        return images
+    fitted = room((len(images), *rule.shape))
+    for row, image in enumerate(images):
+        pixels = np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image)
+        fitted[row] = pillow.from_pixels(pixels, rule).pixels
+    return fitted
