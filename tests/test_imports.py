@@ -25,6 +25,6 @@ def test_help_loads_nothing_heavy():
     assert loaded_by(statement) & HEAVY == set()
 
 
-@pytest.mark.parametrize("module", ["model.bundle", "model.samplers", "images.mnist", "images.pixels", "model.runtime"])
+@pytest.mark.parametrize("module", ["model.bundle", "model.samplers", "images.mnist", "images.pixels", "model.model"])
 def test_the_serving_side_loads_no_training_package(module: str):
     assert loaded_by(f"import vae_serve.{module}") & {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"} == set()

@@ -153,6 +153,6 @@ def test_a_run_is_not_laid_out_but_must_be_exported_first(trained, vae_serve, tm
 def test_layouts_need_no_tensorflow(exported, vae_serve, tmp_path):
     for heavy in ("tensorflow", "keras"):
         (tmp_path / f"{heavy}.py").write_text("raise AssertionError('imported')")
-    path = f"{tmp_path}:{Path(bundle.__file__).parent.parent}"
+    path = f"{tmp_path}:{Path(bundle.__file__).parents[2]}"
     done = vae_serve("export", exported, "--layout", "tf-serving", cwd=tmp_path, env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
