@@ -17,14 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import BundleError
-from vae_serve.model import manifest_file, onnx_file
+from vae_serve.model import onnx_file
 from vae_serve.model.files import Folder, open_folder
-from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
 from vae_serve.model.onnx_file import OnnxFile
+
+if TYPE_CHECKING:
+    from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
+
+# The records are imported where a manifest is read: `--help` does without what they are made of.
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a manifest is some ten kilobytes
@@ -35,7 +38,7 @@ class Bundle:
     """A checked bundle. The graphs are the very bytes that were hashed, so nothing can change in between."""
 
     path: Path
-    manifest: Manifest
+    manifest: "Manifest"
     graphs: dict[str, bytes]  # by file
 
     @property
@@ -81,7 +84,7 @@ def load(path: Path) -> Bundle:
     return Bundle(path, manifest, contents)
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: Path) -> "Manifest":
     """The manifest alone, its schema checked, no other file opened."""
     with _opened(file.parent) as folder:
         return _read_manifest(folder, file.name)
@@ -96,15 +99,17 @@ def _opened(path: Path) -> Iterator[Folder]:
         raise BundleError(f"{path} is no bundle: there is no such folder") from None
 
 
-def _read_manifest(folder: Folder, name: str = MANIFEST) -> Manifest:
+def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
     try:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
         raise BundleError(f"{folder.path} is no bundle: it has no {name}") from None
+    from vae_serve.model import manifest_file
+
     return manifest_file.parse(contents, str(folder.path / name))
 
 
-def _graph(folder: Folder, entry: FileEntry, spec: GraphSpec, manifest: Manifest) -> bytes:
+def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> bytes:
     """The bytes of a graph that is what the manifest says of it."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path
@@ -112,7 +117,7 @@ def _graph(folder: Folder, entry: FileEntry, spec: GraphSpec, manifest: Manifest
     return contents
 
 
-def _check_graph(file: OnnxFile, spec: GraphSpec, manifest: Manifest, where: Path) -> None:
+def _check_graph(file: OnnxFile, spec: "GraphSpec", manifest: "Manifest", where: Path) -> None:
     for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         stated = [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
         actual = [(value.name, value.dtype, value.shape) for value in getattr(file, side)]
@@ -125,15 +130,19 @@ def _check_graph(file: OnnxFile, spec: GraphSpec, manifest: Manifest, where: Pat
         )
 
 
-def with_files(manifest: Manifest, folder: Path) -> Manifest:
+def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
     """The manifest with an entry for every file of the folder but itself, sorted by path."""
+    from msgspec.structs import replace
+
+    from vae_serve.model.manifest import FileEntry
+
     entries = []
     with open_folder(folder) as opened:
         for path in sorted(opened.files()):
             if path != MANIFEST:
                 size = (folder / path).stat().st_size
                 entries.append(FileEntry(path, size, opened.sha256(path, size)))
-    return msgspec.structs.replace(manifest, files=tuple(entries))
+    return replace(manifest, files=tuple(entries))
 
 
 def find(model: Path | None, exports: Path = Path("exports")) -> Path:
