@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from vae_serve.errors import BundleError, ParityError
 from vae_serve.export import gate
 from vae_serve.export.build import deployed
+from vae_serve.export.convert import bytes_input
 from vae_serve.export.convert.onnx import OPSET, to_onnx
 from vae_serve.export.gate import Reference
 from vae_serve.images import pixels
@@ -278,7 +279,27 @@ def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, sm
 def test_the_manifest_of_the_packaged_model_tells_what_was_compared():
     from tests.export.conftest import PACKAGED
 
-    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).parity.reports
-    assert {report["copy"] for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
+    reports = bundle.read_manifest(PACKAGED / bundle.MANIFEST).reports
+    assert {report.copy for report in reports} >= {"Keras, folded", "SavedModel", "ONNX, full optimisation"}
     assert {report.rows for report in reports if report.network == "encoder"} == {10_000}
-    assert max(report["largest"] for report in reports) <= 1e-5
+    assert max(report.largest for report in reports) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("weight", "value"), [("dequantizelinear.1", np.float32(1 / 256)), ("dequantizelinear.2", np.uint8(1))]
+)
+def test_an_encoder_of_bytes_with_another_scale_or_zero(small, weight, value):
+    """The variant of bytes gives the bits of that of floats at every level; one that scales otherwise does not."""
+    of_floats, of_bytes = (graph_spec("encoder", variant, SHAPE, LATENT_DIM) for variant in ("float32", "uint8"))
+    floats = to_onnx(deployed(small.encoder, "blocks"), of_floats, OPSET, {})
+    contents = bytes_input.of_bytes(floats, of_bytes)
+    images = np.concatenate([gate.levels(SHAPE), small.images[:64]])
+    gate.require_same_bits(images, contents, of_bytes, floats)
+
+    def change(model):
+        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == weight)
+        tensor.CopyFrom(numpy_helper.from_array(np.array(value), weight))
+
+    wrong = mutated(contents, change)
+    with pytest.raises(ParityError, match=r"encoder\.uint8"):
+        gate.require_same_bits(images, wrong, of_bytes, floats)

@@ -27,7 +27,11 @@ def export(
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX opset: the older, the more runtimes read it.")] = 13,
     pixels: Annotated[
-        str, typer.Option(help="What the graphs take and give as pixels: float32, 0..1, or uint8, 0..255.")
+        str,
+        typer.Option(
+            help="An image in SavedModel and LiteRT: float32, 0..1, or uint8, 0..255. With uint8 also an ONNX decoder "
+            "that gives bytes; an ONNX encoder of either is always written."
+        ),
     ] = "float32",
     form: Annotated[
         str,

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from vae_serve.cli import console
@@ -34,6 +33,8 @@ def inspect(
 
 
 def _of_bundle(path: Path) -> dict[str, Any]:
+    import msgspec
+
     loaded = bundles.load(path)
     facts = msgspec.to_builtins(loaded.manifest)
     worst = max(msgspec.to_builtins(loaded.manifest.reports), key=lambda report: report["largest"], default=None)

@@ -27,7 +27,6 @@ from vae_serve.export.gate import Reference
 from vae_serve.export.network import Network
 from vae_serve.export.passes.fold import folded
 from vae_serve.export.passes.space_to_depth import blocked
-from vae_serve.images.pixels import PixelRule
 from vae_serve.model import bundle, plain, saved_model
 from vae_serve.model import manifest as manifests
 from vae_serve.model.bundle import Bundle
@@ -245,7 +244,7 @@ def _manifest(asked: Export, sides: tuple[Reference, Reference], weights: str) -
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
-        pixels=PixelRule.from_json(record["pixels"]).to_json(),
+        pixels=record["pixels"],
         graphs=(),
         signature_pixels=cast("PixelType", asked.pixels),
         opset=asked.opset if with_onnx else None,

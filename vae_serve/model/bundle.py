@@ -17,13 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import BundleError
-from vae_serve.model import manifest_file, onnx
+from vae_serve.model import onnx
 from vae_serve.model.files import Folder, open_folder
-from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
+
+if TYPE_CHECKING:
+    from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
+
+# The records are imported where a manifest is read: `--help` does without what they are made of.
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a manifest is some ten kilobytes
@@ -34,7 +37,7 @@ class Bundle:
     """A checked bundle. The graphs are the very bytes that were hashed, so nothing can change in between."""
 
     path: Path
-    manifest: Manifest
+    manifest: "Manifest"
     graphs: dict[str, bytes]
     """By file."""
     largest_batch: dict[str, int]
@@ -84,7 +87,7 @@ def load(path: Path) -> Bundle:
     return Bundle(path, manifest, contents, largest_batch)
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: Path) -> "Manifest":
     """The manifest alone, its schema checked, no other file opened."""
     with _opened(file.parent) as folder:
         return _read_manifest(folder, file.name)
@@ -99,15 +102,17 @@ def _opened(path: Path) -> Iterator[Folder]:
         raise BundleError(f"{path} is no bundle: there is no such folder") from None
 
 
-def _read_manifest(folder: Folder, name: str = MANIFEST) -> Manifest:
+def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
     try:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
         raise BundleError(f"{folder.path} is no bundle: it has no {name}") from None
+    from vae_serve.model import manifest_file
+
     return manifest_file.parse(contents, str(folder.path / name))
 
 
-def _graph(folder: Folder, entry: FileEntry, spec: GraphSpec, manifest: Manifest) -> tuple[bytes, int]:
+def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, int]:
     """The bytes of a graph that is what the manifest says of it, and how many rows a call may have."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path
@@ -116,7 +121,7 @@ def _graph(folder: Folder, entry: FileEntry, spec: GraphSpec, manifest: Manifest
     return contents, file.largest_batch()
 
 
-def _check_graph(file: onnx.OnnxFile, spec: GraphSpec, manifest: Manifest, where: Path) -> None:
+def _check_graph(file: onnx.OnnxFile, spec: "GraphSpec", manifest: "Manifest", where: Path) -> None:
     for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         stated = [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
         actual = [(value.name, value.dtype, value.shape) for value in getattr(file, side)]
@@ -129,15 +134,19 @@ def _check_graph(file: onnx.OnnxFile, spec: GraphSpec, manifest: Manifest, where
         )
 
 
-def with_files(manifest: Manifest, folder: Path) -> Manifest:
+def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
     """The manifest with an entry for every file of the folder but itself, sorted by path."""
+    from msgspec.structs import replace
+
+    from vae_serve.model.manifest import FileEntry
+
     entries = []
     with open_folder(folder) as opened:
         for path in sorted(opened.files()):
             if path != MANIFEST:
                 size = (folder / path).stat().st_size
                 entries.append(FileEntry(path, size, opened.sha256(path, size)))
-    return msgspec.structs.replace(manifest, files=tuple(entries))
+    return replace(manifest, files=tuple(entries))
 
 
 def find(model: Path | None, exports: Path = Path("exports")) -> Path:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from vae_serve.errors import BundleError
-from vae_serve.model import plain, schema_1
+from vae_serve.model import plain
 from vae_serve.model.manifest import (
     SCHEMA_VERSION,
     VALUES_LIMIT,
@@ -58,10 +58,17 @@ def parse(contents: bytes, where: str) -> Manifest:
     if type(version) is not int or version not in (1, SCHEMA_VERSION):
         raise BundleError(f"{where} has schema version {version!r:.40}; this vae-serve reads 1 and {SCHEMA_VERSION}")
     try:
-        manifest = schema_1.read(document) if version == 1 else msgspec.convert(document, Manifest)
-        return _checked(manifest)
+        return _checked(_records(document, version))
     except (msgspec.ValidationError, BundleError, ValueError) as error:
         raise BundleError(f"{where} is not a valid manifest: {error}") from None
+
+
+def _records(document: Json, version: int) -> Manifest:
+    if version == 1:
+        from vae_serve.model import schema_1
+
+        return schema_1.read(document)
+    return msgspec.convert(document, Manifest)
 
 
 def _checked(manifest: Manifest) -> Manifest:
