@@ -1,5 +1,6 @@
 """A bundle held against what it says of itself, with the serving side's packages alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def _conformance(loaded: Bundle, graph: Graph) -> list[parity.Report]:
             if off > BYTE_TOLERANCE:
                 raise ParityError(f"{where}: {tensor.name} is off by {off}")
             continue
-        reports.append(parity.require(parity.compare(tensor.name, expected, actual), where))
+        report = replace(parity.compare(tensor.name, expected, actual), tolerance=graph.tolerance[tensor.name])
+        reports.append(parity.require(report, where))
     return reports
 
 
