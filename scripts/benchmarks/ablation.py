@@ -20,10 +20,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vae_serve.train import backend, runs
-from vae_serve.train import schedule as schedules
-from vae_serve.train.config import Config
-from vae_serve.train.schedule import Phase, Schedule
+from vae_serve.training import backend, runs
+from vae_serve.training import schedule as schedules
+from vae_serve.training.config import Config
+from vae_serve.training.schedule import Phase, Schedule
 
 FIRST, REST = schedules.SCHEDULES["best"].phases
 RUN_AWAY = 1000.0  # nats an image: more than a model costs that gives every pixel an even chance
@@ -135,7 +135,7 @@ def train(name: str, seed: int, epochs: int, path: Path) -> None:
     """One training, in this process."""
     variant = VARIANTS[name]
     backend.start("scripts/bench ablation")
-    from vae_serve.train import data, fit
+    from vae_serve.training import data, fit
 
     schedule = Schedule(name, variant.phases)
     if schedule.epochs != TARGET:

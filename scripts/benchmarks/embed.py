@@ -40,7 +40,7 @@ KERAS = """
 import sys
 import keras
 import numpy as np
-from vae_serve.train.architectures import build
+from vae_serve.training.architectures import build
 
 encoder = build("conv", (28, 28, 1), 2)[0]
 images = keras.utils.image_dataset_from_directory(

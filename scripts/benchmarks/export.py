@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-from vae_serve.train import backend
+from vae_serve.training import backend
 
 backend.start("scripts/bench export")
 
@@ -37,14 +37,14 @@ import onnxruntime as ort
 import tensorflow as tf
 import tf2onnx
 
-from vae_serve.export import gate
-from vae_serve.export.build import FORMS, deployed
-from vae_serve.export.convert.onnx import OPSET, to_onnx
+from vae_serve.exporting import gate
+from vae_serve.exporting.build import FORMS, deployed
+from vae_serve.exporting.convert.onnx import OPSET, to_onnx
 from vae_serve.images import mnist, pixels
 from vae_serve.model import parity
 from vae_serve.model.manifest import graph_spec
-from vae_serve.train import architectures, gate_inputs, record, runs
-from vae_serve.train.config import Config
+from vae_serve.training import architectures, gate_inputs, record, runs
+from vae_serve.training.config import Config
 
 BATCHES = (16, 32, 64, 128, 256)
 WEB_BATCHES = (1, 64)  # a page that follows the mouse asks for one

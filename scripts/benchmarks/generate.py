@@ -100,7 +100,7 @@ def decode_only(model: Model, count: int, batch: int) -> None:
 
 
 def grid(room: Path, rounds: int) -> None:
-    from vae_serve.train.architectures import build
+    from vae_serve.training.architectures import build
 
     _, decoder = build("conv", (28, 28, 1), 2)  # its weights do not matter for the time
     decoder.save(room / "decoder.keras")

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vae_serve.train import backend  # noqa: E402  (the path must be set first)
+from vae_serve.training import backend  # noqa: E402  (the path must be set first)
 
 STEPS, BATCH, EPOCH = 125, 128, 375
 
@@ -40,10 +40,10 @@ def side(name):
     from vae_serve.cores import cores
     from vae_serve.images import mnist
     from vae_serve.images.pixels import to_model
-    from vae_serve.train import devices, fit, kernels
-    from vae_serve.train.architectures import build
-    from vae_serve.train.loop import Loop
-    from vae_serve.train.model import VariationalAutoencoder
+    from vae_serve.training import devices, fit, kernels
+    from vae_serve.training.architectures import build
+    from vae_serve.training.loop import Loop
+    from vae_serve.training.model import VariationalAutoencoder
 
     moving, ours = name == "moving", name != "fit"
     strategy = devices.choose("cpu", "float32", apart=moving) if ours else tf.distribute.get_strategy()

@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from vae_serve.deploy import deploy  # noqa: E402  (the path must be set first)
-from vae_serve.export import snippets  # noqa: E402  (the path must be set first)
+from vae_serve.exporting import snippets  # noqa: E402  (the path must be set first)
 from vae_serve.model import bundle, parity  # noqa: E402  (the path must be set first)
 
 BATCHES = (1, 7)

@@ -345,7 +345,7 @@ def run_records() -> list[bytes]:
     """A run.json."""
     from dataclasses import asdict
 
-    from vae_serve.train.config import Config
+    from vae_serve.training.config import Config
 
     config = {**asdict(Config()), "image_shape": [28, 28, 1]}
     record = {

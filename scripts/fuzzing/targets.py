@@ -166,7 +166,7 @@ def _load(data: bytes) -> object:
 
 def _run_record(data: bytes) -> object:
     """Loads a run and its configuration, as `train --resume` and `runs` do."""
-    from vae_serve.train import config, runs
+    from vae_serve.training import config, runs
 
     run = runs.load(_file("run.json", data).parent)
     return run.finished, config.recorded_config(run.record["config"])
@@ -182,7 +182,7 @@ def _history(data: bytes) -> object:
 
 def _checkpoint(data: bytes) -> object:
     """Looks for the newest checkpoint, as `train --resume` does."""
-    from vae_serve.train import checkpoints
+    from vae_serve.training import checkpoints
 
     folder = room() / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -193,7 +193,7 @@ def _checkpoint(data: bytes) -> object:
 
 def _config(data: bytes) -> object:
     """Reads a configuration, as `train --config` does."""
-    from vae_serve.train import config
+    from vae_serve.training import config
 
     return config.combine(_file("train.toml", data), {})
 

@@ -30,7 +30,7 @@ def make(arch: str, shape: Shape, latent_dim: int, rows: int = 300) -> Trained:
     """Untrained weights, but biases, and BatchNorms with scales of either sign, shifts and statistics."""
     import keras
 
-    from vae_serve.train.architectures import build
+    from vae_serve.training.architectures import build
 
     keras.utils.set_random_seed(1)
     stream = np.random.default_rng(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_serve.export.card import card
+from vae_serve.exporting.card import card
 from vae_serve.model.bundle import read_manifest
 
 MNIST = Path(__file__).parents[2] / "exports" / "mnist"

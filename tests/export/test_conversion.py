@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.export.conftest import make
 from tests.model.agreement import agrees, with_all_outputs
 from vae_serve.errors import UsageError
-from vae_serve.export import gate
-from vae_serve.export.build import deployed
-from vae_serve.export.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
-from vae_serve.export.network import Layer, Scale
+from vae_serve.exporting import gate
+from vae_serve.exporting.build import deployed
+from vae_serve.exporting.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
+from vae_serve.exporting.network import Layer, Scale
 from vae_serve.images import pixels
 from vae_serve.model import onnx as contract
 from vae_serve.model import parity

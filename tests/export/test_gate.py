@@ -8,11 +8,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.export import gate
-from vae_serve.export.build import deployed
-from vae_serve.export.convert import bytes_input
-from vae_serve.export.convert.onnx import OPSET, to_onnx
-from vae_serve.export.gate import Reference
+from vae_serve.exporting import gate
+from vae_serve.exporting.build import deployed
+from vae_serve.exporting.convert import bytes_input
+from vae_serve.exporting.convert.onnx import OPSET, to_onnx
+from vae_serve.exporting.gate import Reference
 from vae_serve.images import pixels
 from vae_serve.model import bundle
 from vae_serve.model import onnx as contract
@@ -243,10 +243,10 @@ def test_the_reference_is_the_trained_graph_in_float64(small):
 def test_nothing_is_written_when_the_gate_closes(tmp_path: Path, monkeypatch, small):
     from dataclasses import replace
 
-    from vae_serve.export import build
-    from vae_serve.export.passes import fold
-    from vae_serve.train import gate_inputs
-    from vae_serve.train.runs import Run
+    from vae_serve.exporting import build
+    from vae_serve.exporting.passes import fold
+    from vae_serve.training import gate_inputs
+    from vae_serve.training.runs import Run
 
     def moved(model, form):
         network = fold.folded(model)

@@ -14,7 +14,7 @@ from tests.model.conftest import edit_manifest
 from vae_serve.errors import BundleError, RunError
 from vae_serve.model import bundle
 from vae_serve.model.verify import verify
-from vae_serve.train import runs
+from vae_serve.training import runs
 
 
 def refused(folder: Path, *words: str) -> None:

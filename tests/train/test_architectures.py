@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vae_serve.errors import UsageError
-from vae_serve.train.architectures import build
+from vae_serve.training.architectures import build
 
 
 @pytest.mark.parametrize(

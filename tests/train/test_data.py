@@ -11,7 +11,7 @@ from PIL import Image
 
 from vae_serve.errors import RunError, SourceError, UsageError
 from vae_serve.images import mnist
-from vae_serve.train import data, read
+from vae_serve.training import data, read
 
 
 def idx_bytes(array):

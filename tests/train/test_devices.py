@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from vae_serve.images.pixels import to_model
-from vae_serve.train import kernels
-from vae_serve.train.architectures import build
-from vae_serve.train.model import VariationalAutoencoder
+from vae_serve.training import kernels
+from vae_serve.training.architectures import build
+from vae_serve.training.model import VariationalAutoencoder
 
 ROOT = Path(__file__).parent.parent.parent
 
 ON_TWO = """
 import sys
 from pathlib import Path
-from vae_serve.train import backend
+from vae_serve.training import backend
 backend.start("test")
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from vae_serve.train import config, data, devices, fit
+from vae_serve.training import config, data, devices, fit
 devices.choose = lambda *_, **__: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 hooks = fit.Hooks(lambda *_, **__: None, print)
 chosen = config.Config(arch="mlp", epochs=2, batch_size=64)
@@ -38,8 +38,8 @@ import sys
 import keras
 import numpy as np
 assert keras.backend.backend() == "jax"
-from vae_serve.train.architectures import build
-from vae_serve.train.model import VariationalAutoencoder
+from vae_serve.training.architectures import build
+from vae_serve.training.model import VariationalAutoencoder
 keras.utils.set_random_seed(1)
 images = np.load(sys.argv[1])["x_train"][:512, :, :, None].astype("float32") / 255
 encoder, decoder = build("conv", (28, 28, 1), 2)

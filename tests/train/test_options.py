@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vae_serve.errors import UsageError
-from vae_serve.train import config
-from vae_serve.train import schedule as schedules
+from vae_serve.training import config
+from vae_serve.training import schedule as schedules
 
 
 @pytest.mark.parametrize(

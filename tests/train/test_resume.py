@@ -61,7 +61,7 @@ def test_resume_names_what_differs(vae_serve, trained, small_data, tmp_path):
 
 def test_a_full_disk_in_the_middle_of_a_checkpoint_leaves_the_ones_before(tmp_path):
     from vae_serve.errors import OutputError
-    from vae_serve.train import checkpoints
+    from vae_serve.training import checkpoints
 
     first = checkpoints.save(tmp_path, checkpoints.Position(total=1, history=[]), [np.arange(5)])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

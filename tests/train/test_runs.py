@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vae_serve.errors import RunError
-from vae_serve.train import gate_inputs, runs
+from vae_serve.training import gate_inputs, runs
 
 RECORD = {
     "schema_version": 1,

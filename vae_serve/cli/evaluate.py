@@ -31,7 +31,7 @@ def evaluate(
     as_json: console.AsJson = False,
 ) -> None:
     """Measure a model on the test set: likelihoods, latent space, labels, reconstruction."""
-    from vae_serve.train import evaluation
+    from vae_serve.training import evaluation
 
     options = evaluation.Options(target, samples, images, checked_seed(seed))  # type: ignore[arg-type]  # checked there
     from vae_serve.cli.subject import open_subject

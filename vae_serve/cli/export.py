@@ -9,7 +9,7 @@ from vae_serve.cli import console
 from vae_serve.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from vae_serve.export.build import Export
+    from vae_serve.exporting.build import Export
 
 
 def export(
@@ -53,10 +53,10 @@ def export(
     The bundle is published only if all copies agree: an output that differs by more than 1e-5 from the trained model's
     is an error, and nothing is written.
     """
-    from vae_serve.train import backend, runs
+    from vae_serve.training import backend, runs
 
     backend.start("export")
-    from vae_serve.export import build
+    from vae_serve.exporting import build
 
     formats = tuple(dict.fromkeys(format or build.DEFAULT_FORMATS))
     if unknown := set(formats) - set(build.FORMATS):

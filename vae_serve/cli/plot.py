@@ -30,7 +30,7 @@ def plot(
     if folder.exists() and any(folder.iterdir()) and not overwrite and out is not None:
         raise OutputError(f"{folder} exists; give --overwrite, or another --out")
     try:
-        from vae_serve.train import pictures
+        from vae_serve.training import pictures
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

@@ -8,7 +8,7 @@ import typer
 from vae_serve.cli import SOME_FAILED, console
 
 if TYPE_CHECKING:
-    from vae_serve.train.runs import Run
+    from vae_serve.training.runs import Run
 
 LARGE = 1e6  # nats; beyond, decimals tell nothing
 
@@ -18,7 +18,7 @@ def runs(
     as_json: console.AsJson = False,
 ) -> None:
     """List the runs with their figures, the newest at the end."""
-    from vae_serve.train import runs as on_disk
+    from vae_serve.training import runs as on_disk
 
     found, damaged = on_disk.every(folder)
     for error in damaged:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import RunError, SourceError
 from vae_serve.model import bundle as bundles
-from vae_serve.train import runs
+from vae_serve.training import runs
 
 if TYPE_CHECKING:
     from vae_serve.images.pixels import PixelRule
-    from vae_serve.train.data import Dataset
+    from vae_serve.training.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Subject:
             SourceError: it cannot be read, or its images are arrays that do not fit.
             RunError: the model's own data have changed.
         """
-        from vae_serve.train import data
+        from vae_serve.training import data
 
         if self.source is None:
             return data.load_again(self.trained_on, str(self.path), note)
@@ -83,10 +83,10 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
     if model is not None and (model / bundles.MANIFEST).exists():
         return _bundle(model, data)
     run = runs.load(model) if model else runs.newest()
-    from vae_serve.train import backend
+    from vae_serve.training import backend
 
     backend.start(command)
-    from vae_serve.train.model import decode_with, encode_with
+    from vae_serve.training.model import decode_with, encode_with
 
     return Subject(
         run.path,
@@ -102,7 +102,7 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
 def _bundle(path: Path, data: str | None) -> Subject:
     from vae_serve.images.pixels import PixelRule
     from vae_serve.model.model import Model
-    from vae_serve.train.data import KERAS_NAMES
+    from vae_serve.training.data import KERAS_NAMES
 
     model = Model.load(path)
     manifest = model.manifest

@@ -61,9 +61,9 @@ def train(
     options = dict(locals())
     if out is not None and out.exists() and not overwrite and not resume:
         raise OutputError(f"{out} exists; give --overwrite, or another --out")
-    from vae_serve.train import config as configs
-    from vae_serve.train import data as data_sets
-    from vae_serve.train import runs
+    from vae_serve.training import config as configs
+    from vae_serve.training import data as data_sets
+    from vae_serve.training import runs
 
     given = {name: options[name] for name in configs.NAMES if options[name] is not None}
     if resume:
@@ -76,7 +76,7 @@ def train(
             raise RunError(f"{path} diverged, and would again; train anew with --clip-norm 1")
     else:
         chosen = configs.combine(config, given)
-    from vae_serve.train import backend
+    from vae_serve.training import backend
 
     if tensorboard:
         try:
@@ -84,7 +84,7 @@ def train(
         except ImportError:
             raise MissingExtra("tensorboard", "vae-serve train --tensorboard") from None
     backend.start("vae-serve train")
-    from vae_serve.train import fit
+    from vae_serve.training import fit
 
     if resume:
         dataset = data_sets.load_again(run.record, str(run.path), console.say)

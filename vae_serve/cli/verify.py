@@ -30,10 +30,10 @@ def verify(
         console.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
     repeated = None
     if against is not None:
-        from vae_serve.train import backend, runs
+        from vae_serve.training import backend, runs
 
         backend.start("verify --against")
-        from vae_serve.export import build
+        from vae_serve.exporting import build
 
         repeated = max(report["largest"] for report in build.compare(loaded, runs.load(against)))
         if not quiet:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vae_serve.evaluate import metrics, plots
 from vae_serve.model import samplers
-from vae_serve.train import runs
+from vae_serve.training import runs
 
 SIDE = 20  # of the decoded plane, in pictures
 SPAN = 4.0  # of the plane, in standard deviations of the prior, either way

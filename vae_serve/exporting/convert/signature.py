@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from vae_serve.export.network import Network, as_function
+from vae_serve.exporting.network import Network, as_function
 from vae_serve.images.pixels import SCALE
 from vae_serve.model.manifest import GraphSpec
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from vae_serve.export.gate import Reference
+from vae_serve.exporting.gate import Reference
 from vae_serve.images import pixels
 from vae_serve.model.parity import TOLERANCE
 

@@ -17,24 +17,24 @@ import numpy as np
 
 from vae_serve import __version__
 from vae_serve.errors import BundleError, ParityError
-from vae_serve.export import conformance, gate
-from vae_serve.export.card import card
-from vae_serve.export.convert import bytes_input, litert
-from vae_serve.export.convert.onnx import OPSET, check_opset, ir_version, to_onnx
-from vae_serve.export.convert.savedmodel import write_savedmodel
-from vae_serve.export.convert.signature import serving_function
-from vae_serve.export.gate import Reference
-from vae_serve.export.network import Network
-from vae_serve.export.passes.fold import folded
-from vae_serve.export.passes.space_to_depth import blocked
+from vae_serve.exporting import conformance, gate
+from vae_serve.exporting.card import card
+from vae_serve.exporting.convert import bytes_input, litert
+from vae_serve.exporting.convert.onnx import OPSET, check_opset, ir_version, to_onnx
+from vae_serve.exporting.convert.savedmodel import write_savedmodel
+from vae_serve.exporting.convert.signature import serving_function
+from vae_serve.exporting.gate import Reference
+from vae_serve.exporting.network import Network
+from vae_serve.exporting.passes.fold import folded
+from vae_serve.exporting.passes.space_to_depth import blocked
 from vae_serve.model import bundle, plain, saved_model
 from vae_serve.model import manifest as manifests
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.manifest import Form, Graph, GraphSpec, Json, Manifest, Parity, ParityReport, PixelType, graph_spec
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.storage.publish import Destination, publish_folder
-from vae_serve.train import gate_inputs
-from vae_serve.train.runs import Run
+from vae_serve.training import gate_inputs
+from vae_serve.training.runs import Run
 
 FORMATS = ("onnx", "savedmodel", "litert")
 DEFAULT_FORMATS = ("onnx", "savedmodel")  # LiteRT needs an extra of its own

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_serve.images.pixels import SCALE
-from vae_serve.train.model import VariationalAutoencoder
+from vae_serve.training.model import VariationalAutoencoder
 
 VALIDATION_BATCH = 500
 

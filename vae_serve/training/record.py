@@ -15,11 +15,11 @@ import msgspec
 import vae_serve
 from vae_serve.cores import cores
 from vae_serve.errors import UsageError
-from vae_serve.train.config import Config, recorded_config
+from vae_serve.training.config import Config, recorded_config
 
 if TYPE_CHECKING:
-    from vae_serve.train.data import Dataset
-    from vae_serve.train.schedule import Schedule
+    from vae_serve.training.data import Dataset
+    from vae_serve.training.schedule import Schedule
 
 SCHEMA_VERSION = 1
 
@@ -40,7 +40,7 @@ class _Schedule(msgspec.Struct):
 class _Data(msgspec.Struct):
     name: str
     licence: str
-    sha256: Sha256  # of all images, see `vae_serve.train.data.Dataset`
+    sha256: Sha256  # of all images, see `vae_serve.training.data.Dataset`
 
 
 class _Gate(msgspec.Struct):

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import RunError
-from vae_serve.train import data
-from vae_serve.train.runs import Run, read_plain
+from vae_serve.training import data
+from vae_serve.training.runs import Run, read_plain
 
 FILE = "gate_inputs.npz"
 COUNT = 10_000  # images at most: MNIST's whole test set

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vae_serve.export import snippets
+from vae_serve.exporting import snippets
 from vae_serve.model.manifest import Manifest
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.quoting import markdown, markdown_code

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from vae_serve.train.checkpoints import Arrays
-from vae_serve.train.model import VariationalAutoencoder
+from vae_serve.training.checkpoints import Arrays
+from vae_serve.training.model import VariationalAutoencoder
 
 
 def _networks(model: VariationalAutoencoder) -> list[Any]:

@@ -6,9 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from vae_serve.errors import MissingExtra
-from vae_serve.export.convert.signature import serving_function
-from vae_serve.export.gate import Run
-from vae_serve.export.network import Network
+from vae_serve.exporting.convert.signature import serving_function
+from vae_serve.exporting.gate import Run
+from vae_serve.exporting.network import Network
 from vae_serve.model.manifest import GraphSpec
 
 SIGNATURE = "serving_default"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import OutputError, RunError
-from vae_serve.train import runs
+from vae_serve.training import runs
 
 KEPT = 2
 

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from vae_serve.export.network import (
+from vae_serve.exporting.network import (
     VECTOR,
     Activation,
     Conv,

@@ -15,9 +15,9 @@ from vae_serve.errors import RunError, SourceError
 from vae_serve.images import mnist
 from vae_serve.images.pixels import PixelRule
 from vae_serve.sources.names import shown
-from vae_serve.train import read
-from vae_serve.train.array_files import Labels, Note, as_bytes, resized
-from vae_serve.train.config import parse_image_size
+from vae_serve.training import read
+from vae_serve.training.array_files import Labels, Note, as_bytes, resized
+from vae_serve.training.config import parse_image_size
 
 KERAS_NAMES = ("fashion-mnist", "cifar10", "cifar100")  # fetched by keras.datasets, kept in ~/.keras
 CHUNK = 4096  # images at a time where a data set may be larger than the memory

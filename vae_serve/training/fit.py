@@ -19,7 +19,7 @@ import tensorflow as tf
 from vae_serve.cores import cores
 from vae_serve.errors import DivergedError, RunError, UsageError
 from vae_serve.evaluate import metrics
-from vae_serve.train import (
+from vae_serve.training import (
     architectures,
     checkpoints,
     devices,
@@ -31,14 +31,14 @@ from vae_serve.train import (
     schedule,
     state,
 )
-from vae_serve.train import record as records
-from vae_serve.train.checkpoints import Position
-from vae_serve.train.config import Config
-from vae_serve.train.data import Dataset, require_same
-from vae_serve.train.history import Row, as_csv, to_tensorboard
-from vae_serve.train.loop import Loop, to_model
-from vae_serve.train.model import VariationalAutoencoder, decode_with, encode_with
-from vae_serve.train.record import Json
+from vae_serve.training import record as records
+from vae_serve.training.checkpoints import Position
+from vae_serve.training.config import Config
+from vae_serve.training.data import Dataset, require_same
+from vae_serve.training.history import Row, as_csv, to_tensorboard
+from vae_serve.training.loop import Loop, to_model
+from vae_serve.training.model import VariationalAutoencoder, decode_with, encode_with
+from vae_serve.training.record import Json
 
 CALL_SECONDS = 0.5  # of training in one call: how long Ctrl-C and the progress bar wait
 ON_DEVICE = 2 << 30  # bytes of images that are kept on the device whole; more are sent along with each call

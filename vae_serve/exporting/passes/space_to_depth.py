@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vae_serve.export.network import (
+from vae_serve.exporting.network import (
     VECTOR,
     WIDE,
     Activation,

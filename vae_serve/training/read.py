@@ -18,8 +18,8 @@ from vae_serve.images.pixels import PixelRule
 from vae_serve.sources import arrays, names, opening
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
-from vae_serve.train.array_files import Labelled, Labels, Note, as_bytes, from_npy, from_npz, resized
-from vae_serve.train.own_output import not_own
+from vae_serve.training.array_files import Labelled, Labels, Note, as_bytes, from_npy, from_npz, resized
+from vae_serve.training.own_output import not_own
 
 IN_MEMORY = 1 << 30  # bytes of decoded pictures; more are kept in a temporary file and mapped
 AT_ONCE = 1024  # pictures asked for together

@@ -8,8 +8,8 @@ import numpy as np
 from vae_serve.errors import RunError, UsageError
 from vae_serve.evaluate import metrics
 from vae_serve.evaluate.label_figures import chosen, label_figures
-from vae_serve.train.data import Dataset
-from vae_serve.train.record import finite
+from vae_serve.training.data import Dataset
+from vae_serve.training.record import finite
 
 SPACING = 0.03  # of the lattice, in standard deviations of the prior; the posteriors of MNIST are about as wide
 LEAST_SPAN = 7.0  # of the lattice, either way; more where a mean lies further out

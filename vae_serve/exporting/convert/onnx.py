@@ -11,8 +11,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from vae_serve import __version__
 from vae_serve.errors import UsageError
-from vae_serve.export.convert.signature import serving_function
-from vae_serve.export.network import Network
+from vae_serve.exporting.convert.signature import serving_function
+from vae_serve.exporting.network import Network
 from vae_serve.model import onnx as contract
 from vae_serve.model.manifest import GraphSpec, TensorSpec
 

@@ -15,11 +15,11 @@ from vae_serve.errors import UsageError
 class Config:
     """What decides the result of a training, apart from the machine. The defaults are the project's."""
 
-    data: str = "mnist"  # a name or a path, see `vae_serve.train.data.load`
+    data: str = "mnist"  # a name or a path, see `vae_serve.training.data.load`
     image_size: str | None = None  # HxW or HxWxC: what images of any size are resized to
-    arch: str = "conv"  # see `vae_serve.train.architectures`
+    arch: str = "conv"  # see `vae_serve.training.architectures`
     latent_dim: int = 2
-    schedule: str = "best"  # see `vae_serve.train.schedule`
+    schedule: str = "best"  # see `vae_serve.training.schedule`
     epochs: int | None = None  # the schedule's own when None
     batch_size: int = 128
     validation_split: float = 0.2  # the last images of the training set, as in Keras

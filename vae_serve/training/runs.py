@@ -1,11 +1,11 @@
 """A training run on disk: what it holds, how it is found, and how its files are read and written whole or not at all.
 
-    NAME/run.json       config, data and code fingerprints, versions, status, metrics; see `vae_serve.train.record`
+    NAME/run.json       config, data and code fingerprints, versions, status, metrics; see `vae_serve.training.record`
          config.toml    the configuration, to train again with: vae-serve train --config
          history.csv    one row for each epoch
          encoder.keras, decoder.keras     plain Keras models, there once the run is finished
-         gate_inputs.npz     the test images that an export compares on, see `vae_serve.train.gate_inputs`
-         checkpoints/   to go on from, see `vae_serve.train.checkpoints`
+         gate_inputs.npz     the test images that an export compares on, see `vae_serve.training.gate_inputs`
+         checkpoints/   to go on from, see `vae_serve.training.checkpoints`
          plots/
 
 Finding and listing runs needs no Keras; opening their networks does.
@@ -20,8 +20,8 @@ from typing import Any
 
 from vae_serve.errors import RunError
 from vae_serve.storage.publish import Destination, publish_folder, replace_file
-from vae_serve.train import record as records
-from vae_serve.train.record import Json
+from vae_serve.training import record as records
+from vae_serve.training.record import Json
 
 RECORD = "run.json"
 RECORD_LIMIT = 1 << 20  # bytes; a record has some three kilobytes

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from vae_serve.export.convert.signature import serving_function
-from vae_serve.export.network import Network
+from vae_serve.exporting.convert.signature import serving_function
+from vae_serve.exporting.network import Network
 from vae_serve.model.manifest import GraphSpec
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vae_serve.train.model import VariationalAutoencoder
+from vae_serve.training.model import VariationalAutoencoder
 
 
 def first_not_finite(model: VariationalAutoencoder, image: Any) -> str:
