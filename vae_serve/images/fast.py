@@ -14,13 +14,17 @@ from zlib import crc32
 
 import numpy as np
 
+from vae_serve.images import png_file
 from vae_serve.images.pixels import PIXEL_LIMIT, Bytes
 
 
 def _by_pillow(data: bytes) -> Bytes:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+    if data.startswith(png_file.SIGNATURE) and not pixels[-1].any() and not png_file.has_all_pixels(data):
+        raise ValueError("its pixels end before its last row")
+    return pixels
 
 
 _decode_png: Callable[[bytes], Bytes]

@@ -121,6 +121,9 @@ def _decode_png(png: png_file.PngFile, background: int) -> Decoded:
         flatten = opaque.any_mode(background)
     for image in images:
         image.load()
+    last_row = images[0].crop((0, png.height - 1, png.width, png.height))
+    if (png.interlaced or not last_row.getbbox(alpha_only=False)) and not png_file.has_all_pixels(png.data):
+        raise ImageError("truncated", "its PNG pixels end before its last row")
     return Decoded(tuple(images), flatten, png.orientation, _notes(png.animated))
 
 

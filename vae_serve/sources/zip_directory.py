@@ -121,6 +121,8 @@ def _directory_before(file: int, path: Path, end: int, record: tuple[Any, ...]) 
     start = stop - size
     if start < 0:
         return None
+    if offset == _MOST32 and wraps == _MOST16 + 1:  # Info-ZIP's `zip -fz` leaves out the record that it refers to
+        offset = start
     there = _is_directory(file, start) or not size
     elsewhere = start != offset and _is_directory(file, offset)
     if disk or first_disk or (not there and not elsewhere):
