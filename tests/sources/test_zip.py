@@ -108,6 +108,14 @@ def test_an_end_record_that_refers_to_a_zip64_record_that_is_not_there_costs_not
     assert rows(tmp_path / "x.zip") == {"a.png": b"1", "b.png": b"2"}
 
 
+def test_a_flipped_bit_in_a_pictures_extension_refuses_the_archive(write):
+    """It would be skipped as no picture."""
+    path = write(Raw(b"a.pne", b"1", local={"name": b"a.png"}), Raw(b"b.png", b"2"))
+    with pytest.raises(SourceError, match=r"its directory has a\.pne where the member itself has .* a\.png"):
+        open_source(str(path))
+    assert rows(write(Raw(b"notes.txt", b"", local={"name": b"notes.doc"}), Raw(b"b.png", b"2"))) == {"b.png": b"2"}
+
+
 def test_a_folder_or_another_file_may_come_first(write):
     assert rows(write(Raw(b"d/", b""), Raw(b"d/notes.txt", b"n"), Raw(b"d/1.PNG", b"one"))) == {"d/1.PNG": b"one"}
 

@@ -80,10 +80,16 @@ def decode(data: bytes) -> Bytes | None:
         if data[:16] == _PNG_START:
             return _decode_png(data) if _plain_png(data) else None
         if data[:4] == _JPEG_START:
-            return _decode_jpeg(data) if _plain_jpeg(data) else None
+            pixels = _decode_jpeg(data) if _plain_jpeg(data) else None
+            return None if pixels is None or may_be_filled_up(pixels[-1, -1]) else pixels
     except Exception:  # noqa: BLE001  as above
         return None
     return None
+
+
+def may_be_filled_up(last_pixel: Bytes) -> bool:
+    """Whether the last pixel of a JPEG is the middle grey that decoders put, without a word, where data are missing."""
+    return bool(((last_pixel == 128) | (last_pixel == 127)).all())
 
 
 def _plain_png(data: bytes) -> bool:

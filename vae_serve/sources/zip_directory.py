@@ -249,6 +249,12 @@ def member_blocks(file: int, place: Place) -> Iterator[bytes]:
         raise ImageError("checksum", "its checksum in the archive is wrong: it is damaged")
 
 
+def local_name(file: int, place: Place) -> bytes:
+    """The name that a member's own header has; empty where there is no header."""
+    data = os.pread(file, _LOCAL.size + place.name_length, place.offset)
+    return data[_LOCAL.size :] if data.startswith(b"PK\3\4") else b""
+
+
 def stored_at(file: int, place: Place) -> int:
     """Where the contents of a stored member begin; raises ImageError as `read_member` does."""
     header = os.pread(file, _LOCAL.size + place.name_length, place.offset)
