@@ -206,3 +206,31 @@ def test_postscript_is_not_read():
     with pytest.raises(ImageError) as caught:
         decode(eps, RULE)
     assert caught.value.kind == "not_an_image"
+
+
+@pytest.mark.parametrize("colour", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_a_jpeg_whose_data_end_early_is_truncated_though_its_end_is_marked(colour, restarts, share):
+    """Decoders put grey where data are missing, and warn nobody who asks Pillow."""
+    noise = np.random.default_rng(4).integers(0, 256, (96, 96, 4), np.uint8)
+    picture = Image.fromarray(noise, "CMYK").convert(colour)
+    room = io.BytesIO()
+    picture.save(room, "JPEG", quality=90, restart_marker_rows=restarts)
+    whole = room.getvalue()
+    scan = whole.index(b"\xff\xda") + 14
+    cut = whole[: scan + int((len(whole) - scan) * share)].rstrip(b"\xff") + b"\xff\xd9"
+    rule = PixelRule(96, 96, 3)
+    decode(whole, rule)
+    for data in (cut, cut + b"more"):
+        with pytest.raises(ImageError) as failure:
+            decode(data, rule)
+        assert failure.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("colour", ["L", "RGB"])
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_jpeg_that_ends_in_middle_grey_is_whole(colour, restarts):
+    room = io.BytesIO()
+    Image.new(colour, (40, 40), (128,) * len(colour)).save(room, "JPEG", restart_marker_rows=restarts)
+    assert (decode(room.getvalue(), PixelRule(40, 40, 1)).pixels == 128).all()

@@ -155,3 +155,27 @@ def test_a_png_cut_at_any_byte_is_refused(rule, colour):
 def test_only_what_pixels_need_is_handed_on():
     data = GOOD[:33] + METADATA["70 MiB of text"] + GOOD[33:]
     assert png_file.read(data).data == GOOD
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("bits", "colour"), KINDS)
+def test_a_png_whose_pixels_end_early_is_refused(bits, colour, interlaced):
+    """With every check sum right: Pillow leaves the rows that are missing black."""
+    palette = chunk(b"PLTE", bytes(3 * min(256, 1 << bits)))
+    whole = files.png(samples(bits, CHANNELS[colour]), bits, colour, *([palette] if colour == 3 else []))
+    at = whole.index(b"IDAT") - 4
+    raw = zlib.decompress(whole[at + 8 : at + 8 + int.from_bytes(whole[at : at + 4], "big")])
+    header = bytearray(whole[16:29])
+    header[12] = interlaced
+    start = whole[:8] + chunk(b"IHDR", bytes(header)) + whole[33:at]
+    for missing in (1, len(raw) // 2):
+        data = start + chunk(b"IDAT", zlib.compress(raw[:-missing])) + chunk(b"IEND", b"")
+        with pytest.raises(ImageError) as failure:
+            decode(data, RGB)
+        assert failure.value.kind in ("truncated", "damaged")  # the rows of an interlaced one are others'
+
+
+def test_a_png_whose_last_row_is_black_is_whole():
+    grey = samples(8, 1)
+    grey[-1] = 0
+    assert np.array_equal(decode(files.png(grey, 8, 0), RGB).pixels[..., 0], grey[..., 0])

@@ -154,3 +154,23 @@ def test_no_tag_but_those_of_the_pixels_matters(tag):
     for numbers in ([65535], [65535] * 40, [0]):
         data = files.tiff("<", {**tags, tag: numbers}, [samples.tobytes()])
         assert np.array_equal(decode(data, RGB).pixels[..., 0].ravel(), samples)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("present", [1, 3])
+def test_a_tiff_with_fewer_strips_than_its_rows_need_is_truncated(compression, present):
+    """Pillow leaves what no strip holds black."""
+    rows = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
+    strips = [rows[at : at + 2].tobytes() for at in range(0, SIDE, 2)]
+    strips = [zlib.compress(strip) for strip in strips] if compression == 8 else strips
+    tags = {256: [SIDE], 257: [SIDE], 258: [8], 259: [compression], 262: [1], 277: [1], 278: [2]}
+    assert np.array_equal(decode(files.tiff("<", tags, strips), RGB).pixels[..., 0], rows)
+    with pytest.raises(ImageError, match=f"{present} of the 4 strips") as failure:
+        decode(files.tiff("<", tags, strips[:present]), RGB)
+    assert failure.value.kind == "truncated"
+
+
+def test_a_big_endian_bigtiff_is_refused_by_name():
+    with pytest.raises(ImageError, match="BigTIFF in big-endian order") as failure:
+        decode(b"MM\0+\0\x08\0\0" + bytes(64), RGB)
+    assert failure.value.kind == "unsupported"

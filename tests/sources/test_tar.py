@@ -84,6 +84,15 @@ def test_a_hole_of_zeros_refuses_the_archive(write, size):
         open_source(str(write(data)))
 
 
+@pytest.mark.parametrize("hole", [slice(512, 1024), slice(600, 640)])
+def test_a_hole_in_a_gnu_long_name_refuses_the_archive(write, hole):
+    """It is data, which no check sum covers; without it the picture would be one of another name."""
+    data = bytearray(tar_bytes(member("x" * 200 + ".png", b"1"), form=tarfile.GNU_FORMAT))
+    data[hole] = bytes(hole.stop - hole.start)
+    with pytest.raises(SourceError, match=r"the long name before byte .* is damaged"):
+        open_source(str(write(bytes(data))))
+
+
 def test_zeros_to_the_end_that_are_too_many_refuse_the_archive(write):
     with pytest.raises(SourceError, match="may have been received in part"):
         open_source(str(write(ARCHIVE[:SECOND] + bytes(1 << 21))))

@@ -93,11 +93,27 @@ def test_what_shutil_and_the_zipfile_command_write_is_read(tree):
 
 
 @pytest.mark.skipif(not shutil.which("zip"), reason="there is no zip command here")
-@pytest.mark.parametrize("options", [["-r"], ["-r", "-0"], ["-r", "-fd"]])
+@pytest.mark.parametrize("options", [["-r"], ["-r", "-0"], ["-r", "-fd"], ["-r", "-fz", "-fd"]])
 def test_what_info_zip_writes_is_read(tree, options):
     (tree / "photos" / "café.png").write_bytes(b"three")
     subprocess.run(["zip", "-q", *options, "x.zip", "photos"], cwd=tree, check=True)
     assert rows(tree / "x.zip") == {**PICTURES, "photos/café.png": b"three"}
+
+
+def test_an_end_record_that_refers_to_a_zip64_record_that_is_not_there_costs_nothing(tmp_path):
+    """As `zip -fz` writes it: the directory stands right before its end record."""
+    data = bytearray(raw_zip([Raw(b"a.png", b"1"), Raw(b"b.png", b"2")]))
+    data[-6:-2] = b"\xff" * 4
+    (tmp_path / "x.zip").write_bytes(data)
+    assert rows(tmp_path / "x.zip") == {"a.png": b"1", "b.png": b"2"}
+
+
+def test_a_flipped_bit_in_a_pictures_extension_refuses_the_archive(write):
+    """It would be skipped as no picture."""
+    path = write(Raw(b"a.pne", b"1", local={"name": b"a.png"}), Raw(b"b.png", b"2"))
+    with pytest.raises(SourceError, match=r"its directory has a\.pne where the member itself has .* a\.png"):
+        open_source(str(path))
+    assert rows(write(Raw(b"notes.txt", b"", local={"name": b"notes.doc"}), Raw(b"b.png", b"2"))) == {"b.png": b"2"}
 
 
 def test_a_folder_or_another_file_may_come_first(write):

@@ -14,13 +14,17 @@ from zlib import crc32
 
 import numpy as np
 
+from vae_serve.images import png_file
 from vae_serve.images.pixels import PIXEL_LIMIT, Bytes
 
 
 def _by_pillow(data: bytes) -> Bytes:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+    if data.startswith(png_file.SIGNATURE) and not pixels[-1].any() and not png_file.has_all_pixels(data):
+        raise ValueError("its pixels end before its last row")
+    return pixels
 
 
 _decode_png: Callable[[bytes], Bytes]
@@ -76,10 +80,16 @@ def decode(data: bytes) -> Bytes | None:
         if data[:16] == _PNG_START:
             return _decode_png(data) if _plain_png(data) else None
         if data[:4] == _JPEG_START:
-            return _decode_jpeg(data) if _plain_jpeg(data) else None
+            pixels = _decode_jpeg(data) if _plain_jpeg(data) else None
+            return None if pixels is None or may_be_filled_up(pixels[-1, -1]) else pixels
     except Exception:  # noqa: BLE001  as above
         return None
     return None
+
+
+def may_be_filled_up(last_pixel: Bytes) -> bool:
+    """Whether the last pixel of a JPEG is the middle grey that decoders put, without a word, where data are missing."""
+    return bool(((last_pixel == 128) | (last_pixel == 127)).all())
 
 
 def _plain_png(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 ITU-T T.81, annex B; ITU-T T.871 (JFIF); Adobe Technical Note 5116 (the marker that tells CMYK and YCCK apart).
 """
 
+import re
 from dataclasses import dataclass
 
 from vae_serve.errors import ImageError
@@ -15,6 +16,9 @@ _COMMENT, _APPLICATIONS, _ADOBE, _JFIF = 0xFE, range(0xE0, 0xF0), 0xEE, 0xE0
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _NUMBER_OF_IMAGES = 0xB001  # multi-picture format, CIPA DC-007
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_HUFFMAN = {0xC0, 0xC1}  # sequential
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_OTHER_DATA = b"\x55" * 16 + b"".join(bytes([0xFF, 0xD0 + number]) + b"\x55" * 16 for number in range(8))
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,17 @@ class JpegFile:
     components: int
     scans: int  # where it is progressive, else 1
     buffered: bool  # whether a decoder keeps all coefficients: progressive, or components in scans of their own
+    plain_scan: int  # where its only scan begins, if that is of Huffman codes; else 0
     orientation: int  # 1 to 8 as in EXIF
     animated: bool  # there are more pictures in it
+
+    def with_other_end(self) -> bytes:
+        """The file with more data at the end of its only scan. A decoder reads them where the scan's own are missing;
+        where it is whole they change no pixel.
+        """
+        end = _SCAN_END.search(self.data, self.plain_scan + 2)
+        stop = end.start() if end else len(self.data)
+        return self.data[:stop] + _OTHER_DATA + self.data[stop:]
 
 
 def read(data: bytes) -> JpegFile:
@@ -68,13 +81,16 @@ def read(data: bytes) -> JpegFile:
     if depth != 8:
         raise ImageError("unsupported", f"its samples have {depth} bits; JPEG files with 8 are read")
     progressive = frame[0] in _PROGRESSIVE
+    buffered = progressive or data[at + 4 : at + 5] != bytes([components])
+    scan = sum(map(len, kept))
     return JpegFile(
-        b"".join([*kept, data[at:]]) if len(data) - at + sum(map(len, kept)) < len(data) else data,
+        b"".join([*kept, data[at:]]) if scan < at else data,
         int.from_bytes(width, "big"),
         int.from_bytes(height, "big"),
         components,
         data.count(b"\xff\xda", at) if progressive else 1,
-        progressive or (data[at + 4 : at + 5] != bytes([components])),
+        buffered,
+        scan if frame[0] in _HUFFMAN and not buffered else 0,
         orientation.of_exif(exif) or orientation.of_xmp(xmp) or orientation.UPRIGHT,
         animated,
     )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, ImagePalette, JpegImagePlugin
 
 from vae_serve.errors import ImageError
-from vae_serve.images import fitting, jpeg_file, memory, opaque, orientation, png_file, tiff_file
+from vae_serve.images import fast, fitting, jpeg_file, memory, opaque, orientation, png_file, tiff_file
 from vae_serve.images.fitting import Decoded
 from vae_serve.images.opaque import Flatten
 from vae_serve.images.pixels import PIXEL_LIMIT, Bytes, Picture, PixelRule
@@ -121,6 +121,9 @@ def _decode_png(png: png_file.PngFile, background: int) -> Decoded:
         flatten = opaque.any_mode(background)
     for image in images:
         image.load()
+    last_row = images[0].crop((0, png.height - 1, png.width, png.height))
+    if (png.interlaced or not last_row.getbbox(alpha_only=False)) and not png_file.has_all_pixels(png.data):
+        raise ImageError("truncated", "its PNG pixels end before its last row")
     return Decoded(tuple(images), flatten, png.orientation, _notes(png.animated))
 
 
@@ -137,7 +140,15 @@ def _decode_jpeg(jpeg: jpeg_file.JpegFile, background: int) -> Decoded:
     memory.check(jpeg.width, jpeg.height, size, 2 * len(jpeg.data))
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.data))
     image.load()
+    if jpeg.plain_scan and fast.may_be_filled_up(np.asarray(image.crop(_last_pixel(image)))):
+        other = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.with_other_end()))
+        if image.tobytes() != other.tobytes():
+            raise ImageError("truncated", "its JPEG data end before its last pixel")
     return Decoded((image,), opaque.any_mode(background), jpeg.orientation, _notes(jpeg.animated))
+
+
+def _last_pixel(image: Image.Image) -> fitting.Box:
+    return image.width - 1, image.height - 1, image.width, image.height
 
 
 def _decode_tiff(tiff: tiff_file.TiffFile, background: int) -> Decoded:

@@ -18,6 +18,9 @@ CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGBA: (8, 16)}
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # 8.1
+_ONE_PASS = ((0, 0, 1, 1),)
+_BLOCK = 1 << 20
 _TEXT_LIMIT = 1 << 17  # unpacked bytes of a text chunk that are looked at
 # Damage within these changes no pixel. Any other name could be that of a chunk that does, with a bit flipped.
 _METADATA = {b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD"}
@@ -33,6 +36,7 @@ class PngFile:
     height: int
     depth: int  # bits of a sample: 1, 2, 4, 8 or 16
     colour: int
+    interlaced: bool
     key: tuple[int, ...] | None  # the grey level or colour, in samples of the file, that is transparent
     orientation: int  # 1 to 8 as in EXIF
     animated: bool
@@ -65,17 +69,35 @@ def read(data: bytes) -> PngFile:
             frames_first |= b"IDAT" not in bodies
         if name == b"IHDR" and len(kept) != 2:
             raise ImageError("damaged", "its PNG header is not its first chunk")
-    width, height, depth, colour = _header(bodies)
+    width, height, depth, colour, interlaced = _header(bodies)
     return PngFile(
         b"".join(kept) if len(metadata) or len(data) > sum(map(len, kept)) else data,
         width,
         height,
         depth,
         colour,
+        interlaced,
         _key(bodies.get(b"tRNS"), depth, colour),
         _orientation(metadata),
         b"acTL" in bodies and int.from_bytes(bodies[b"acTL"][:4], "big") + (not frames_first) > 1,
     )
+
+
+def has_all_pixels(data: bytes) -> bool:
+    """Whether the unpacked length of a readable PNG is that of its picture; Pillow leaves out what is missing."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    needed = 0
+    for left, top, across, down in _ADAM7 if interlaced else _ONE_PASS:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 < rows:
+            needed += rows * (1 + -(-columns * depth * CHANNELS[colour] // 8))
+    stream = zlib.decompressobj()
+    for name, start, stop, _ in _chunks(data):
+        packed = data[start:stop] if name == b"IDAT" else b""
+        while packed and needed > 0:
+            needed -= len(stream.decompress(packed, _BLOCK))
+            packed = stream.unconsumed_tail
+    return needed <= 0
 
 
 def _chunks(data: bytes) -> "list[tuple[bytes, int, int, bool]]":
@@ -96,7 +118,7 @@ def _chunks(data: bytes) -> "list[tuple[bytes, int, int, bool]]":
     raise ImageError("truncated", f"the PNG ends after {len(data):,} bytes, before its last chunk")
 
 
-def _header(bodies: dict[bytes, bytes]) -> tuple[int, int, int, int]:
+def _header(bodies: dict[bytes, bytes]) -> tuple[int, int, int, int, bool]:
     header = bodies.get(b"IHDR", b"")
     if len(header) != 13:
         raise ImageError("damaged", "its PNG header is missing or has another length than 13 bytes")
@@ -107,7 +129,7 @@ def _header(bodies: dict[bytes, bytes]) -> tuple[int, int, int, int]:
         raise ImageError("damaged", "it has no pixels: the PNG chunk b'IDAT' is missing")
     if colour == PALETTE and not bodies.get(b"PLTE"):
         raise ImageError("damaged", "its pixels are of a palette that it does not have")
-    return width, height, depth, colour
+    return width, height, depth, colour, interlace == 1
 
 
 def _key(body: bytes | None, depth: int, colour: int) -> tuple[int, ...] | None:

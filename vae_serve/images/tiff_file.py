@@ -28,9 +28,11 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTO, FILL_ORDER, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 266, 277, 284
 COLOUR_MAP, EXTRA, SAMPLE_FORMAT, SUBSAMPLING, INK_SET = 320, 338, 339, 530, 332
+STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
 # What decoders need: the above, where strips and tiles are, the predictor, fax options, JPEG tables, YCbCr's constants.
 _PIXELS = {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTO, FILL_ORDER, SAMPLES, PLANAR, COLOUR_MAP, EXTRA, SAMPLE_FORMAT}
-_PIXELS |= {273, 278, 279, 292, 293, 317, 322, 323, 324, 325, 347, *range(512, 522), 529, 530, 531, 532, INK_SET}
+_PIXELS |= {STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, INK_SET}
+_PIXELS |= {279, 292, 293, 317, 325, 347, *range(512, 522), 529, 530, 531, 532}
 _XMP = 700
 _RAW, _OLD_JPEG, _JPEG = 1, 6, 7
 _ASSOCIATED = 1  # of extra samples: alpha that colours were multiplied by
@@ -91,6 +93,10 @@ class _Directory:
         at, room = self._place(entry, kind, count)
         return self._unpack(f"{count}{_TYPES[kind]}", at) if room else ()
 
+    def count(self, tag: int) -> int:
+        """How many values a tag has."""
+        return self._unpack(self._entry, self.entries[tag])[2] if tag in self.entries else 0
+
     def raw(self, tag: int) -> bytes:
         """The bytes of a tag."""
         if tag not in self.entries:
@@ -123,11 +129,14 @@ def read(data: bytes) -> TiffFile:
     Raises:
         ImageError: with kind `truncated`, `damaged` or `unsupported`.
     """
+    if data.startswith(b"MM\0+"):
+        raise ImageError("unsupported", "a TIFF of this kind is not read: BigTIFF in big-endian order")
     tags = _Directory(data)
     width, height = (next(iter(tags.values(tag)), 0) for tag in (WIDTH, HEIGHT))
     if width < 1 or height < 1:
         raise ImageError("damaged", "its TIFF directory does not say how large it is")
     white_is_zero, depth = _judge(tags)
+    _check_parts(tags, width, height)
     stated = next(iter(tags.values(orientation.TAG)), 0)
     return TiffFile(
         tags.cut_down(_PIXELS),
@@ -139,6 +148,21 @@ def read(data: bytes) -> TiffFile:
         stated if stated in range(1, 9) else orientation.of_xmp(tags.raw(_XMP)) or orientation.UPRIGHT,
         tags.next != 0,
     )
+
+
+def _check_parts(tags: _Directory, width: int, height: int) -> None:
+    """Raises ImageError where strips or tiles are missing, in whose place Pillow would put black."""
+
+    def parts(length: int, tag: int) -> int:
+        return -(-length // max(1, min(next(iter(tags.values(tag)), length), length)))
+
+    tiled = TILE_WIDTH in tags.entries
+    needed = parts(width, TILE_WIDTH) * parts(height, TILE_LENGTH) if tiled else parts(height, ROWS_PER_STRIP)
+    if tags.values(PLANAR) == (2,):
+        needed *= next(iter(tags.values(SAMPLES)), 1)
+    present = tags.count(TILE_OFFSETS if tiled else STRIP_OFFSETS)
+    if present < needed and next(iter(tags.values(COMPRESSION)), _RAW) != _OLD_JPEG:
+        raise ImageError("truncated", f"the TIFF has {present:,} of the {needed:,} strips or tiles of its picture")
 
 
 def _judge(tags: _Directory) -> tuple[bool, int]:

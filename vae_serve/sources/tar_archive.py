@@ -114,9 +114,9 @@ class _Reader:
             elif kind in b"g":
                 self._global |= self._records(self._text(size))
             elif kind in b"L":
-                extended[b"GNU.longname"] = self._text(size).partition(b"\0")[0]
+                extended[b"GNU.longname"] = self._long_name(size)
             elif kind in b"K":
-                extended[b"GNU.longlink"] = self._text(size).partition(b"\0")[0]
+                extended[b"GNU.longlink"] = self._long_name(size)
             elif kind in b"M":
                 raise self._damaged("it is one volume of several; join them first")
             else:
@@ -196,6 +196,13 @@ class _Reader:
             raise self._damaged("it is cut short: it ends within a header")
         self._at += _HEADER + -(-size // _HEADER) * _HEADER
         return text
+
+    def _long_name(self, size: int) -> bytes:
+        """GNU's, which a NUL ends. One within it, or no name at all, is a hole in the archive."""
+        name = self._text(size).rstrip(b"\0")
+        if not name or b"\0" in name:
+            raise self._damaged(f"the long name before byte {self._at:,} is damaged")
+        return name
 
     def _records(self, text: bytes) -> dict[bytes, bytes]:
         """An extended header's: `length key=value\\n`, the length being that of all of it."""

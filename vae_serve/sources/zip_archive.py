@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_serve.errors import ImageError
+from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.listing import is_picture
 from vae_serve.sources.members import Archive, Failure, Members
+from vae_serve.sources.names import shown
 from vae_serve.sources.regular import regular_file
-from vae_serve.sources.zip_directory import Entry, entries, read_member
+from vae_serve.sources.zip_directory import Entry, entries, local_name, read_member
 
 _LONGEST_TARGET = 4096  # bytes of a symbolic link
 
@@ -26,6 +28,11 @@ class ZipSource:
         members = Members()
         with regular_file(self.path) as file:
             for entry in entries(file, self.path):
+                if not is_picture(entry.name) and is_picture(local := local_name(file, entry.place)):
+                    raise SourceError(
+                        f"{self.path} cannot be read as a zip archive: its directory has {shown(entry.name)} "
+                        f"where the member itself has the picture's name {shown(local)}"
+                    )
                 _add(members, file, entry)
             return members.archive("zip", self.path, file, read_member)
 

@@ -121,6 +121,8 @@ def _directory_before(file: int, path: Path, end: int, record: tuple[Any, ...]) 
     start = stop - size
     if start < 0:
         return None
+    if offset == _MOST32 and wraps == _MOST16 + 1:  # Info-ZIP's `zip -fz` leaves out the record that it refers to
+        offset = start
     there = _is_directory(file, start) or not size
     elsewhere = start != offset and _is_directory(file, offset)
     if disk or first_disk or (not there and not elsewhere):
@@ -245,6 +247,12 @@ def member_blocks(file: int, place: Place) -> Iterator[bytes]:
         raise ImageError("damaged", f"it unpacks to other than the {place.size:,} bytes that the archive declares")
     if crc != place.crc:
         raise ImageError("checksum", "its checksum in the archive is wrong: it is damaged")
+
+
+def local_name(file: int, place: Place) -> bytes:
+    """The name that a member's own header has; empty where there is no header."""
+    data = os.pread(file, _LOCAL.size + place.name_length, place.offset)
+    return data[_LOCAL.size :] if data.startswith(b"PK\3\4") else b""
 
 
 def stored_at(file: int, place: Place) -> int:
