@@ -258,6 +258,12 @@ def _strides_backwards(model):
     node.attr["begin_mask"].i = node.attr["end_mask"].i = 1
 
 
+def _a_long_list(model):
+    integers = [1] * (1 << 20)
+    shape = _constant(_network(model), "to", (4,), integers=integers)
+    _network(model).node_def.add(name="vast", op="Reshape", input=["image", shape])
+
+
 def _takes_larger_images(model):
     model.meta_graphs[0].signature_def["serving_default"].inputs["image"].tensor_shape.dim[1].size = 1 << 20
 
@@ -266,7 +272,7 @@ def _takes_larger_images(model):
     "change",
     [
         _product_of_constants, _rows_and_a_large_constant, _wide_rows, _batch_by_batch, _large_map, _all_of_a_shape,
-        _cast_to_text, _strides_backwards, _takes_larger_images,
+        _cast_to_text, _strides_backwards, _a_long_list, _takes_larger_images,
     ],
 )  # fmt: skip
 def test_memory_without_bounds(change):

@@ -17,6 +17,7 @@ ROW_LIMIT = 192 << 20  # bytes of one row, all tensors together, as of an ONNX f
 STRIDE_LIMIT = 64
 RANK_LIMIT = 8
 KNOWN_LIMIT = 16  # numbers of a constant that is read as a shape
+PACKED_LIMIT = 10 * KNOWN_LIMIT  # bytes of a list of numbers
 INTEGERS = {3: "i", 9: "q"}  # tensorflow.DataType: the struct's code
 CASTS = frozenset((1, 3, 4))  # to float32, int32, uint8
 ITEM_BYTES = 4  # at most
@@ -84,7 +85,7 @@ class _Walk:
             else:
                 try:
                     outputs = list(_OPERATIONS[node["op"]](inputs, _attributes(node)))
-                except (ValueError, IndexError, KeyError, struct.error) as error:
+                except (ValueError, TypeError, IndexError, KeyError, struct.error) as error:
                     raise ValueError(
                         f"{node['op']} {node['name']!r:.60} does not fit its inputs: {error!s:.150}"
                     ) from None
@@ -150,9 +151,11 @@ def _const(_: list[Tensor], attributes: dict[str, Message]) -> Iterable[Tensor]:
 
 
 def _packed(contents: bytes) -> tuple[int, ...]:
-    """The numbers of a packed repeated field."""
+    """The numbers of a packed repeated field, which are few."""
+    if len(contents) > PACKED_LIMIT:
+        raise ValueError(f"a list of numbers has {len(contents):,} bytes")
     values, value, shift = [], 0, 0
-    for byte in contents or b"":
+    for byte in contents:
         value |= (byte & 127) << shift
         shift += 7
         if byte < 128:
