@@ -68,4 +68,7 @@ _budgets: dict[int, Budget] = {}  # by process: a lock that another thread held 
 
 def budget() -> Budget:
     """The one of this process."""
-    return _budgets.setdefault(os.getpid(), Budget(total()))
+    process = os.getpid()
+    if process not in _budgets:  # `total` reads files
+        _budgets.setdefault(process, Budget(total()))
+    return _budgets[process]
