@@ -1,5 +1,6 @@
 """What `vae-serve deploy` writes is read by the consumers' own message definitions and parsers."""
 
+import hashlib
 import json
 import shlex
 import shutil
@@ -163,6 +164,22 @@ def test_free_text_of_a_manifest_stays_text_in_every_file(vae_serve, tmp_path, t
         readme = (tmp_path / target / "README.md").read_text()
         assert f"Model: {quoting.markdown(text)}." in readme
         assert "<script" not in readme.replace("\\<", "")
+
+
+def test_what_acts_on_a_terminal_in_a_bundles_readme_is_written_as_escapes(vae_serve, tmp_path):
+    folder = shutil.copytree(MNIST, tmp_path / "bundle")
+    card = "# a card\n\n---\nlicense: other\n---\n\x1b[31m red \u202e turned\n".encode()
+    (folder / "README.md").write_bytes(card)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = next(entry for entry in manifest["files"] if entry["path"] == "README.md")
+    entry |= {"bytes": len(card), "sha256": hashlib.sha256(card).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = vae_serve("deploy", "huggingface", folder, "--out", "there", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "there" / "README.md").read_text()
+    assert "\\x1b[31m red \\u202e turned\n" in text
+    assert text.startswith("---\n")
+    assert "license: other" not in text.split("---\n")[1]
 
 
 def test_a_bundle_with_a_changed_byte_is_not_deployed(vae_serve, tmp_path):

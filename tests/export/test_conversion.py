@@ -13,10 +13,11 @@ from vae_serve.errors import UsageError
 from vae_serve.exporting import gate
 from vae_serve.exporting.build import deployed
 from vae_serve.exporting.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
+from vae_serve.exporting.convert.savedmodel import write_savedmodel
 from vae_serve.exporting.network import Layer, Scale
 from vae_serve.images import pixels
 from vae_serve.model import onnx as contract
-from vae_serve.model import parity
+from vae_serve.model import parity, saved_model
 from vae_serve.model.manifest import graph_spec
 
 FULL = "full optimisation"
@@ -155,3 +156,16 @@ def test_any_pixels_in_any_batch(runs, network, count, seed, low, high, cut):
         parts = zip(exported(rows[:cut]), exported(rows[cut:]), strict=True)
         for expected, found in zip(whole, map(np.concatenate, parts), strict=True):
             assert parity.difference(expected, found).max() <= 1e-6
+
+
+@pytest.mark.parametrize(("arch", "shape", "latent_dim"), SIZES)
+@pytest.mark.parametrize("pixels_dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("form", ["layers", "blocks"])
+def test_every_saved_model_of_an_export_is_judged_to_be_one(arch, shape, latent_dim, pixels_dtype, form, tmp_path):
+    model = make(arch, shape, latent_dim, rows=1)
+    for trained, role in ((model.encoder, "encoder"), (model.decoder, "decoder")):
+        spec = graph_spec(role, pixels_dtype, shape, latent_dim)
+        write_savedmodel(deployed(trained, form), spec, tmp_path / role)
+        judged = saved_model.judge((tmp_path / role / "1" / "saved_model.pb").read_bytes(), role)
+        assert judged.inputs == {spec.inputs[0].name: (-1, *spec.inputs[0].shape[1:])}
+        assert judged.row_bytes >= 4 * (np.prod(shape) + latent_dim)

@@ -210,9 +210,38 @@ def test_a_bundle_that_would_do_harm_is_refused_by_every_command(case, stranger,
 def test_rows_at_the_limit_keep_within_the_memory_that_is_promised(side, count, stranger, signed, tmp_path):
     model = wide_rows(side, count)
     file = onnx_reader.read(model.SerializeToString(), "decoder.onnx")
-    assert file.largest_batch(ROW_LIMIT) == 1  # a little more would be refused
+    assert file.memory.largest_batch(ROW_LIMIT) == 1  # a little more would be refused
     folder = with_decoder(stranger, signed, model)
     code, said, peak = measured("generate", "--count", 256, "--out", "o.npy", "-q", "--model", folder, cwd=tmp_path)
     assert (code, said) == (0, ""), said
     assert 100 * MIB < peak < MEMORY_LIMIT
     assert np.load(tmp_path / "o.npy").shape == (256, 28, 28, 1)
+
+
+THREADS = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from vae_serve.model.model import Model
+model = Model.load(Path(sys.argv[1]), threads=16)
+images = model.decode(np.zeros((64, 2), np.float32), "uint8")
+print(json.dumps([images.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
+"""
+
+
+def test_many_threads_share_the_memory_that_is_promised(stranger, signed):
+    folder = with_decoder(stranger, signed, wide_rows(512, 5))
+    command = [sys.executable, "-c", THREADS, str(folder)]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    shape, peak = json.loads(done.stdout)
+    assert shape == [64, 28, 28, 1]
+    assert peak < MEMORY_LIMIT
+
+
+def test_a_file_of_the_largest_size_is_in_memory_once(stranger, signed, tmp_path):
+    with (stranger / "encoder.onnx").open("wb") as file:
+        file.truncate(256 * MIB)  # sparse
+    signed(stranger)
+    code, said, peak = measured("verify", stranger, cwd=tmp_path)
+    assert (code, said.count("\n")) == (1, 1), said
+    assert peak < 400 * MIB

@@ -485,8 +485,8 @@ def test_a_graph_that_takes_too_much_memory_is_refused_with_the_figures(case):
 def test_the_largest_batch_is_what_fits_and_at_least_one():
     file = contract.read(small(RELU, inside=(1 << 20,)), "graph.onnx")
     assert file.row_bytes == 2 * (4 << 20)  # what it reads and what it makes
-    assert [file.largest_batch(limit) for limit in (0, 16 << 20, (24 << 20) - 1)] == [1, 2, 2]
-    assert file.largest_batch() == contract.CALL_LIMIT // file.row_bytes
+    assert [file.memory.largest_batch(limit) for limit in (0, 16 << 20, (24 << 20) - 1)] == [1, 2, 2]
+    assert file.memory.of(3) == file.call_bytes + 3 * file.row_bytes
 
 
 def test_constants_are_counted_as_stored_and_as_packed():

@@ -1,7 +1,9 @@
 """A SavedModel is judged before TensorFlow sees it: operations of a short list, and none that touches a file."""
 
+import re
+
 import pytest
-from tensorflow.core.framework.types_pb2 import DT_STRING
+from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_STRING
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tests.model.conftest import PACKAGED
@@ -180,3 +182,110 @@ def test_verify_and_the_layout_for_a_server_refuse_it_before_anything_is_run(str
     done = vae_serve("verify", stranger, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
     assert "WriteFile" in done.stderr
+
+
+def _network(model):
+    return function_of(model, "inference_serving_default")
+
+
+def _constant(function, name, shape, *, integers=None):
+    """A constant of few bytes: one number for all of a shape, or the integers themselves."""
+    node = function.node_def.add(name=name, op="Const")
+    tensor = node.attr["value"].tensor
+    tensor.dtype = node.attr["dtype"].type = DT_FLOAT if integers is None else DT_INT32
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if integers is None:
+        tensor.float_val.append(1)
+    else:
+        tensor.int_val.extend(integers)
+    return f"{name}:output:0"
+
+
+def _product_of_constants(model):
+    column, row = (
+        _constant(_network(model), name, shape) for name, shape in (("c", (1 << 16, 1)), ("r", (1, 1 << 16)))
+    )
+    _network(model).node_def.add(name="vast", op="Mul", input=[column, row])
+
+
+def _rows_and_a_large_constant(model):
+    column = _constant(_network(model), "c", (1 << 22, 1, 1, 1, 1))
+    _network(model).node_def.add(name="vast", op="AddV2", input=["image", column])
+
+
+def _wide_rows(model):
+    first = _constant(_network(model), "a", (1 << 12, 1, 1))
+    second = _constant(_network(model), "b", (1 << 12, 1))
+    shape = _constant(_network(model), "to", (4,), integers=[-1, 1, 1, 784])
+    _network(model).node_def.add(name="flat", op="Reshape", input=["image", shape])
+    _network(model).node_def.add(name="tall", op="AddV2", input=["flat:output:0", first])
+    _network(model).node_def.add(name="vast", op="AddV2", input=["tall:z:0", second])
+
+
+def _batch_by_batch(model):
+    shape = _constant(_network(model), "to", (2,), integers=[1, -1])
+    _network(model).node_def.add(name="vast", op="Reshape", input=["image", shape])
+
+
+def _large_map(model):
+    sizes = _constant(_network(model), "to", (4,), integers=[-1, 1 << 14, 1 << 14, 1])
+    node = _network(model).node_def.add(
+        name="vast", op="Conv2DBackpropInput", input=[sizes, _constant(_network(model), "k", (1, 1, 1, 1)), "image"]
+    )
+    node.attr["strides"].list.i.extend([1, 1, 1, 1])
+    node.attr["padding"].s = b"SAME"
+
+
+def _all_of_a_shape(model):
+    """The number of values of a batch is the size of a batch."""
+    _network(model).node_def.add(name="s", op="Shape", input=["image"])
+    node = _network(model).node_def.add(name="vast", op="Reshape", input=["image", "s:output:0"])
+    _network(model).node_def.add(name="vaster", op="MatMul", input=[f"{node.name}:output:0", "image"])
+
+
+def _cast_to_text(model):
+    node = _network(model).node_def.add(name="vast", op="Cast", input=["image"])
+    node.attr["DstT"].type = DT_STRING
+
+
+def _strides_backwards(model):
+    starts, ends, steps = (
+        _constant(_network(model), name, (2,), integers=values)
+        for name, values in (("b", [0, 5]), ("e", [0, 0]), ("t", [1, -1]))
+    )
+    node = _network(model).node_def.add(name="vast", op="StridedSlice", input=["image", starts, ends, steps])
+    node.attr["begin_mask"].i = node.attr["end_mask"].i = 1
+
+
+def _a_long_list(model):
+    integers = [1] * (1 << 20)
+    shape = _constant(_network(model), "to", (4,), integers=integers)
+    _network(model).node_def.add(name="vast", op="Reshape", input=["image", shape])
+
+
+def _takes_larger_images(model):
+    model.meta_graphs[0].signature_def["serving_default"].inputs["image"].tensor_shape.dim[1].size = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _product_of_constants, _rows_and_a_large_constant, _wide_rows, _batch_by_batch, _large_map, _all_of_a_shape,
+        _cast_to_text, _strides_backwards, _a_long_list, _takes_larger_images,
+    ],
+)  # fmt: skip
+def test_memory_without_bounds(change):
+    model = packaged()
+    change(model)
+    assert re.search("does not fit its inputs|would take .* bytes for one row", refusal(model.SerializeToString()))
+
+
+def test_an_input_other_than_the_manifest_says(stranger, signed):
+    model = packaged()
+    (info,) = model.meta_graphs[0].signature_def["serving_default"].inputs.values()
+    info.tensor_shape.dim[1].size, info.tensor_shape.dim[2].size = 56, 14
+    (stranger / FILE).write_bytes(model.SerializeToString())
+    signed(stranger)
+    with pytest.raises(BundleError, match=r"saved_model\.pb"):
+        verify(stranger)

@@ -1,5 +1,6 @@
 """An untrusted bundle is refused with a sentence that names file and reason; nothing of it is run or allocated."""
 
+import json
 import os
 import pickle
 import shutil
@@ -10,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.model.conftest import edit_manifest
+from tests.model.conftest import PACKAGED, edit_manifest
 from vae_serve.errors import BundleError, RunError
 from vae_serve.model import bundle
 from vae_serve.model.verify import verify
@@ -347,3 +348,23 @@ def test_the_command_refuses_in_one_sentence(stranger, vae_serve, tmp_path):
     done = vae_serve("verify", stranger, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "encoder.onnx" in done.stderr
+
+
+@pytest.mark.parametrize("trained_float32", [None, 1e9])
+def test_a_tolerance_of_its_own_is_told(stranger, vae_serve, trained_float32):
+    def change(fields):
+        for graph in fields["graphs"]:
+            graph["tolerance"] = dict.fromkeys(graph["tolerance"], 1e9)
+            for report in graph["parity"]:
+                report["trained_float32"] = trained_float32
+
+    edit_manifest(stranger, change)
+    done = vae_serve("verify", "-q", "--json", stranger, cwd=stranger.parent)
+    warnings = json.loads(done.stdout)["warnings"]
+    assert done.returncode == 0
+    assert any("decoder.onnx: image may be 1e+09 from the trained model" in warning for warning in warnings)
+    assert done.stderr.count("warning: ") == len(warnings) == 5
+
+
+def test_the_packaged_bundle_states_no_tolerance_of_its_own(vae_serve, tmp_path):
+    assert json.loads(vae_serve("verify", "-q", "--json", PACKAGED, cwd=tmp_path).stdout)["warnings"] == []

@@ -28,6 +28,8 @@ def verify(
     if not quiet:
         ran = f", conformance vectors within {largest:.1e}" if reports else ""
         console.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
+    for warning in batch.lenient(loaded):
+        console.say(f"warning: {warning}")
     repeated = None
     if against is not None:
         from vae_serve.training import backend, runs
@@ -44,6 +46,7 @@ def verify(
                 "bundle": bundle,
                 "files": [entry.path for entry in loaded.manifest.files],
                 "conformance": [report.to_json() for report in reports],
+                "warnings": batch.lenient(loaded),
                 "against": against,
                 "largest_difference": repeated,
             }

@@ -40,9 +40,10 @@ def write(bundle: Bundle, into: Path) -> None:
     for name, contents in (("config.json", _config(manifest)), ("preprocessor_config.json", _preprocessor(manifest))):
         (into / name).write_text(quoting.json(contents, indent=2) + "\n", encoding="utf-8")
     try:
-        card = bundle.read("README.md").decode("utf-8")
+        lines = bundle.read("README.md").decode("utf-8").replace("\r\n", "\n").expandtabs().split("\n")
     except UnicodeDecodeError as error:
         raise BundleError(f"{bundle.path / 'README.md'} is not UTF-8: {error}") from error
+    card = "\n".join(map(quoting.terminal, lines))  # its Markdown, without what acts on a terminal
     (into / "README.md").write_text(
         f"---\n{front_matter(manifest)}---\n\n{card}\n{readme.huggingface(manifest)}", encoding="utf-8"
     )

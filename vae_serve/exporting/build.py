@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -30,7 +31,19 @@ from vae_serve.exporting.passes.space_to_depth import blocked
 from vae_serve.model import bundle, plain, saved_model
 from vae_serve.model import manifest as manifests
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.manifest import Form, Graph, GraphSpec, Json, Manifest, Parity, ParityReport, PixelType, graph_spec
+from vae_serve.model.manifest import (
+    Form,
+    Graph,
+    GraphSpec,
+    Json,
+    Manifest,
+    Parity,
+    ParityReport,
+    PixelType,
+    Role,
+    graph_spec,
+)
+from vae_serve.model.memory import CALL_LIMIT, CallMemory
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.storage.publish import Destination, publish_folder
 from vae_serve.training import gate_inputs
@@ -124,8 +137,10 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
             reports += _check_onnx(encoder, _of_variant(side, graph.variant), loaded.graphs[graph.file], float_graph)
         if f"saved_model/{side.name}/1/saved_model.pb" in loaded.paths:
             other = _of_variant(side, manifest.signature_pixels)
-            with _saved_model(loaded, side.name) as folder:
-                reports += gate.check(other, "SavedModel", gate.run_savedmodel(folder, other.spec))
+            with _saved_model(loaded, side.spec.role) as (folder, most):
+                run_saved_model = gate.run_savedmodel(folder, other.spec)
+                bounded = partial(gate.in_chunks, run_saved_model, chunk=most)
+                reports += gate.check(other, "SavedModel", bounded)
     if not reports:
         raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")
     return reports
@@ -148,9 +163,12 @@ def _check_onnx(encoder: keras.Model, side: Reference, contents: bytes, float_gr
 
 
 @contextmanager
-def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
-    """A copy of a bundle's SavedModel, of the very bytes that were hashed and judged: TensorFlow opens files itself."""
-    saved_model.check(loaded)
+def _saved_model(loaded: Bundle, role: Role) -> Iterator[tuple[str, int]]:
+    """A copy of a bundle's SavedModel, and how many rows a call may have.
+
+    It is of the very bytes that were hashed and judged: TensorFlow opens files itself.
+    """
+    memory = CallMemory(0, saved_model.check(loaded)[role].row_bytes)
     prefix = f"saved_model/{role}/1/"
     with tempfile.TemporaryDirectory() as folder:
         for path in loaded.paths:
@@ -158,7 +176,7 @@ def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
                 target = Path(folder, path.removeprefix(prefix))
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(loaded.read(path))
-        yield folder
+        yield folder, memory.largest_batch(CALL_LIMIT)
 
 
 def _references(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[Reference, Reference]:

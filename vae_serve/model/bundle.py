@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from vae_serve.errors import BundleError
 from vae_serve.model import onnx
 from vae_serve.model.files import Folder, open_folder
+from vae_serve.model.memory import CallMemory
 
 if TYPE_CHECKING:
     from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
@@ -40,8 +41,8 @@ class Bundle:
     manifest: "Manifest"
     graphs: dict[str, bytes]
     """By file."""
-    largest_batch: dict[str, int]
-    """Rows of one call, at most, so that it keeps within `onnx.CALL_LIMIT`; by file."""
+    memory: dict[str, CallMemory]
+    """What a call of each graph takes, by file."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -78,13 +79,13 @@ def load(path: Path) -> Bundle:
                 raise BundleError(f"{path / file} is not named in the manifest; take it away")
         graphs = {graph.file: graph for graph in manifest.graphs}
         contents: dict[str, bytes] = {}
-        largest_batch: dict[str, int] = {}
+        memory: dict[str, CallMemory] = {}
         for entry in manifest.files:
             if spec := graphs.get(entry.path):
-                contents[entry.path], largest_batch[entry.path] = _graph(folder, entry, spec, manifest)
+                contents[entry.path], memory[entry.path] = _graph(folder, entry, spec, manifest)
             else:
                 folder.check(entry.path, entry.bytes, entry.sha256)
-    return Bundle(path, manifest, contents, largest_batch)
+    return Bundle(path, manifest, contents, memory)
 
 
 def read_manifest(file: Path) -> "Manifest":
@@ -112,13 +113,13 @@ def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
     return manifest_file.parse(contents, str(folder.path / name))
 
 
-def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, int]:
-    """The bytes of a graph that is what the manifest says of it, and how many rows a call may have."""
+def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, CallMemory]:
+    """The bytes of a graph that is what the manifest says of it, and what a call takes."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path
     file = onnx.read(contents, str(where))
     _check_graph(file, spec, manifest, where)
-    return contents, file.largest_batch()
+    return contents, file.memory
 
 
 def _check_graph(file: onnx.OnnxFile, spec: "GraphSpec", manifest: "Manifest", where: Path) -> None:

@@ -36,11 +36,13 @@ class Folder:
             FileNotFoundError: it is not there.
             BundleError: it is no plain file, is larger, cannot be read, or leads out of the folder.
         """
-        return b"".join(self._chunks(path, limit))
+        return b"".join(self._chunks(path, limit, CHUNK))
 
     def read_checked(self, path: str, size: int, sha256: str) -> bytes:
         """A file of which size and SHA-256 are known. Raises BundleError where it is another."""
-        contents = b"".join(self._chunks_of_size(path, size))
+        contents = b"".join(
+            self._chunks_of_size(path, size, size + 1)
+        )  # one read: joining parts would take twice as much
         self._require(path, hashlib.sha256(contents).hexdigest(), sha256)
         return contents
 
@@ -51,7 +53,7 @@ class Folder:
     def sha256(self, path: str, size: int) -> str:
         """Of a file of just `size` bytes, read in chunks."""
         digest = hashlib.sha256()
-        for chunk in self._chunks_of_size(path, size):
+        for chunk in self._chunks_of_size(path, size, CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
 
@@ -78,14 +80,17 @@ class Folder:
                         self._require_plain(inner, mode)
                         yield inner.as_posix()
 
-    def _chunks_of_size(self, path: str, size: int) -> Iterator[bytes]:
+    def _chunks_of_size(self, path: str, size: int, most: int) -> Iterator[bytes]:
         try:
-            yield from self._chunks(path, size, exactly=True)
+            yield from self._chunks(path, size, most, exactly=True)
         except FileNotFoundError:
             raise BundleError(f"{self.path / path} is missing") from None
 
-    def _chunks(self, path: str, limit: int, exactly: bool = False) -> Iterator[bytes]:
-        """The contents: at most `limit` bytes, or just as many. The size is checked before and while reading."""
+    def _chunks(self, path: str, limit: int, most: int, exactly: bool = False) -> Iterator[bytes]:
+        """The contents: at most `limit` bytes, or just as many, `most` at a time.
+
+        The size is checked before and while reading.
+        """
         relative = PurePosixPath(path)
         where = self.path / relative
         try:
@@ -94,7 +99,7 @@ class Folder:
                 if size > limit or (exactly and size != limit):
                     raise BundleError(self._of_another_size(where, size, limit, exactly))
                 left = limit
-                while chunk := os.read(descriptor, min(CHUNK, left + 1)):
+                while chunk := os.read(descriptor, min(most, left + 1)):
                     left -= len(chunk)
                     if left < 0:
                         break

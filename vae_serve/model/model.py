@@ -99,13 +99,13 @@ class Model:
         session = self._session(graph)
         given = graph.inputs[0].dtype
 
+        convert = None if given == pixels else to_model if pixels == "uint8" else to_bytes
+
         def run(batch: Array) -> list[Array]:
-            if given != pixels:
-                batch = to_model(batch) if pixels == "uint8" else to_bytes(batch)
-            return session(batch)
+            return session(batch, convert)
 
         z_mean, z_log_var = (np.empty((len(rows), self.latent_dim), np.float32) for _ in range(2))
-        for start, outputs in self._batches("encoder", rows, run):
+        for start, outputs in self._batches("encoder", rows, run, session):
             for whole, part in zip((z_mean, z_log_var), outputs, strict=True):
                 whole[start : start + len(part)] = part
         return z_mean, z_log_var
@@ -128,7 +128,7 @@ class Model:
         def run(batch: Floats) -> list[Array]:
             return session(batch)
 
-        for start, (image,) in self._batches("decoder", points, run):
+        for start, (image,) in self._batches("decoder", points, run, session):
             room = images[start : start + len(image)]
             if check and image.dtype != np.uint8:
                 _require_finite(image, points[start:])
@@ -173,10 +173,10 @@ class Model:
         return self._sessions[key]
 
     def _batches(
-        self, role: Role, rows: Array, run: Callable[[Array], list[Array]]
+        self, role: Role, rows: Array, run: Callable[[Array], list[Array]], session: Session
     ) -> Iterator[tuple[int, list[Array]]]:
         """Where each batch starts, and the network's outputs for it, in order; on as many threads as may be used."""
-        size = self._batch or BATCH[role]
+        size = min(self._batch or BATCH[role], session.largest_batch or len(rows) or 1)
         starts = range(0, len(rows), size)
         threads = min(self._threads or cores(), len(starts))
         if threads <= 1:

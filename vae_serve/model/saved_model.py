@@ -14,12 +14,13 @@ differently: a singular field that stands twice, two members of a oneof, a key t
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from vae_serve.errors import BundleError
-from vae_serve.model import protobuf
+from vae_serve.model import protobuf, saved_model_shapes
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.manifest import ROLES
+from vae_serve.model.manifest import ROLES, Role, graph_spec
 
 COMPUTE = frozenset(
     [
@@ -106,7 +107,7 @@ SIGNATURE, INITIALISER = "serving_default", "__saved_model_init_op"
 COLLECTION = "saved_model_main_op"
 
 NODE_LIMIT = 5_000
-CONSTANT_LIMIT = 1 << 28  # numbers in all constants, whether stored one by one or as one number for all
+CONSTANT_LIMIT = 1 << 24  # numbers in all constants that are not stored one by one
 CONFIG_LIMIT = 128  # bytes of a call's `config_proto`; TensorFlow writes 33
 STRING = 7  # tensorflow.DataType
 
@@ -132,7 +133,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "SignatureEntry": {"key": (1, "string"), "value": (2, "Signature")},
     "Signature": {"inputs": (1, "*TensorInfoEntry"), "outputs": (2, "*TensorInfoEntry"), "method_name": (3, "string")},
     "TensorInfoEntry": {"key": (1, "string"), "value": (2, "TensorInfo")},
-    "TensorInfo": {"name": (1, "string"), "dtype": (2, "int"), "tensor_shape": (3, "any")},
+    "TensorInfo": {"name": (1, "string"), "dtype": (2, "int"), "tensor_shape": (3, "Shape")},
     "Graph": {"node": (1, "*Node"), "library": (2, "Library"), "versions": (4, "any")},
     "Library": {"function": (1, "*Function")},
     "Function": {
@@ -140,8 +141,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "control_ret": (6, "*TextEntry"), "arg_attr": (7, "any"),
     },
     "OpDef": {
-        "name": (1, "string"), "input_arg": (2, "any"), "output_arg": (3, "any"), "is_stateful": (17, "int"),
-        "control_output": (20, "any"),
+        "name": (1, "string"), "input_arg": (2, "*Argument"), "output_arg": (3, "*Argument"),
+        "is_stateful": (17, "int"), "control_output": (20, "any"),
+    },
+    "Argument": {
+        "name": (1, "string"), "description": (2, "any"), "type": (3, "any"), "handle_data": (7, "any"),
+        "is_ref": (16, "any"), "experimental_full_type": (17, "any"),
     },
     "TextEntry": {"key": (1, "string"), "value": (2, "string")},
     "Node": {
@@ -154,14 +159,14 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "shape": (7, "any"), "tensor": (8, "Tensor"), "func": (10, "Call"),
     },
     "List": {
-        "s": (2, "any"), "i": (3, "any"), "f": (4, "any"), "b": (5, "any"), "type": (6, "any"), "shape": (7, "any"),
+        "s": (2, "any"), "i": (3, "bytes"), "f": (4, "any"), "b": (5, "any"), "type": (6, "any"), "shape": (7, "any"),
     },
     "Call": {"name": (1, "string")},
     "Tensor": {
         "dtype": (1, "int"), "tensor_shape": (2, "Shape"), "tensor_content": (4, "bytes"), "float_val": (5, "any"),
-        "int_val": (7, "any"), "string_val": (8, "*bytes"),
+        "int_val": (7, "bytes"), "string_val": (8, "*bytes"),
     },
-    "Shape": {"dim": (2, "*Dim")},
+    "Shape": {"dim": (2, "*Dim"), "unknown_rank": (3, "int")},
     "Dim": {"size": (1, "int")},
     "ObjectGraph": {"nodes": (1, "*Object"), "concrete_functions": (2, "*ConcreteEntry")},
     "ConcreteEntry": {"key": (1, "string"), "value": (2, "Concrete")},
@@ -198,19 +203,37 @@ _USER_OBJECTS = frozenset(("_generic_user_object", "signature_map"))
 Message = dict[str, Any]
 
 
-def check(bundle: Bundle) -> None:
+@dataclass(frozen=True)
+class SavedModel:
+    """What is known of a SavedModel that has been judged."""
+
+    inputs: dict[str, tuple[int, ...]]
+    """The shape of each input of `serving_default`; -1 is the batch."""
+    row_bytes: int
+    """That each row of a call takes: all tensors together, none of them freed."""
+
+
+def check(bundle: Bundle) -> dict[Role, SavedModel]:
     """Judges every SavedModel of a bundle.
 
     Raises:
         BundleError: names the file and what in it is refused.
     """
+    manifest, judged = bundle.manifest, {}
     for role in ROLES:
         path = f"saved_model/{role}/1/saved_model.pb"
         if path in bundle.paths:
-            judge(bundle.read(path), str(bundle.path / path))
+            judged[role] = judge(bundle.read(path), str(bundle.path / path))
+            spec = graph_spec(role, manifest.signature_pixels, manifest.image_shape, manifest.latent_dim)
+            wanted = {tensor.name: (-1, *tensor.shape[1:]) for tensor in spec.inputs}
+            if judged[role].inputs != wanted:
+                raise BundleError(
+                    f"{bundle.path / path} takes {judged[role].inputs!r:.200}; the manifest says {wanted}"
+                )
+    return judged
 
 
-def judge(contents: bytes, name: str) -> None:
+def judge(contents: bytes, name: str) -> SavedModel:
     """Judges the contents of a saved_model.pb; `name` stands for the file in messages.
 
     Raises:
@@ -220,12 +243,12 @@ def judge(contents: bytes, name: str) -> None:
         model = _decode("SavedModel", memoryview(contents))
         if len(model["meta_graphs"]) != 1:
             raise ValueError(f"it has {len(model['meta_graphs'])} graphs")
-        _judge_graph(model["meta_graphs"][0])
+        return _judge_graph(model["meta_graphs"][0])
     except (ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{name} is refused: {error!s:.300}") from None
 
 
-def _judge_graph(meta: Message) -> None:
+def _judge_graph(meta: Message) -> SavedModel:
     graph, saver = meta["graph_def"] or {}, meta["saver_def"] or {}
     nodes = _by(graph["node"], lambda node: node["name"])
     functions = _by((graph["library"] or {"function": []})["function"], lambda one: one["signature"]["name"])
@@ -252,6 +275,21 @@ def _judge_graph(meta: Message) -> None:
     _judge_constants([*nodes.values(), *(node for one in functions.values() for node in one["node_def"])])
     _judge_signatures(meta, nodes, saver_nodes)
     _judge_objects(meta["object_graph_def"], functions.keys() - saver_functions.keys())
+    return _judge_shapes(meta, {name: one for name, one in functions.items() if name not in saver_functions})
+
+
+def _judge_shapes(meta: Message, networks: dict[str, Message]) -> SavedModel:
+    signature = next(entry["value"] for entry in meta["signature_def"] if entry["key"] == SIGNATURE)
+    inputs = {
+        entry["key"]: tuple(dim["size"] for dim in (entry["value"]["tensor_shape"] or {"dim": []})["dim"])
+        for entry in signature["inputs"]
+    }
+    if len(inputs) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs; a bundle's networks have one")
+    (shape,) = inputs.values()
+    if shape[:1] != (-1,) or min(shape[1:], default=0) < 1:
+        raise ValueError(f"its input has the shape {shape!r:.100}")
+    return SavedModel(inputs, saved_model_shapes.row_bytes(networks, shape[1:]))
 
 
 def _judge_saver(saver: Message, nodes: dict[str, Message], functions: dict[str, Message]) -> dict[str, frozenset[str]]:
@@ -328,9 +366,10 @@ def _judge_constants(nodes: list[Message]) -> None:
                 sizes = [dim["size"] or 0 for dim in (tensor["tensor_shape"] or {"dim": []})["dim"]]
                 if any(not 0 <= size < 1 << 31 for size in sizes):
                     raise ValueError(f"{node['name']!r:.100} has the shape {sizes!r:.100}")
-                total += math.prod(sizes)
+                if not tensor["tensor_content"]:
+                    total += math.prod(sizes)
     if total > CONSTANT_LIMIT:
-        raise ValueError(f"its constants have {total:,} numbers; {CONSTANT_LIMIT:,} is the most")
+        raise ValueError(f"its constants have {total:,} numbers that are not stored; {CONSTANT_LIMIT:,} is the most")
 
 
 def _judge_signatures(meta: Message, nodes: dict[str, Message], saver_nodes: set[str]) -> None:

@@ -1,5 +1,7 @@
 """ONNX Runtime over one graph: the only place that opens a session."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +11,7 @@ import onnxruntime as ort
 from vae_serve.errors import BundleError
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.manifest import GraphSpec
+from vae_serve.model.memory import CallMemory, budget, call_limit
 
 Array = npt.NDArray[Any]
 Level = Literal["no optimisation", "basic optimisation", "extended optimisation", "full optimisation"]
@@ -33,12 +36,13 @@ class Session:
         level: Level = "full optimisation",
         threads: int = 1,
         keep_memory: bool = True,
-        largest_batch: int | None = None,
+        memory: CallMemory | None = None,
     ) -> None:
         """Opens `contents`, which have been judged; `name` stands for them in messages.
 
         `threads`: that one call uses; 0 for as many as there are cores. `keep_memory`: for calls of about one size.
-        `largest_batch`: more rows take several calls, so that memory stays bounded.
+        `memory`: what a call takes. With it, many rows take several calls, and calls wait for each other where all
+        threads' together would take more than `memory.total`.
 
         Raises:
             BundleError: ONNX Runtime cannot load it.
@@ -53,20 +57,27 @@ class Session:
             self._session = ort.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds of its own
             raise BundleError(f"{name}: ONNX Runtime cannot load it: {error}") from error
-        self._name, self._largest_batch = name, largest_batch
+        self._name, self._memory = name, memory
+        self.largest_batch = memory.largest_batch(call_limit()) if memory else None
         self._input = spec.inputs[0].name
         self._outputs = [output.name for output in spec.outputs]
 
-    def __call__(self, rows: Array) -> list[Array]:
+    def __call__(self, rows: Array, convert: Callable[[Array], Array] | None = None) -> list[Array]:
         """The outputs (n, ...) for rows (n, ...) of the input's dtype, in the manifest's order, fetched by name.
+
+        `convert`: what makes the input of rows of another dtype.
 
         Raises:
             BundleError: ONNX Runtime cannot run it.
         """
-        most = self._largest_batch
+        most = self.largest_batch
         if most is not None and len(rows) > most:
-            parts = [self(rows[start : start + most]) for start in range(0, len(rows), most)]
+            parts = [self(rows[start : start + most], convert) for start in range(0, len(rows), most)]
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        with budget().room(self._memory.of(len(rows))) if self._memory else nullcontext():
+            return self._run(convert(rows) if convert else rows)
+
+    def _run(self, rows: Array) -> list[Array]:
         try:
             outputs: list[Array] = self._session.run(self._outputs, {self._input: np.ascontiguousarray(rows)})
         except Exception as error:  # ONNX Runtime raises many kinds of its own
@@ -77,4 +88,4 @@ class Session:
 def open_graph(bundle: Bundle, graph: GraphSpec) -> Session:
     """A graph of a checked bundle, ready to run within its bound of memory."""
     where = str(bundle.path / graph.file)
-    return Session(bundle.graphs[graph.file], graph, where, largest_batch=bundle.largest_batch[graph.file])
+    return Session(bundle.graphs[graph.file], graph, where, memory=bundle.memory[graph.file])

@@ -17,6 +17,8 @@ from vae_serve.model.sessions import Session, open_graph
 
 Array = npt.NDArray[Any]
 
+TOLERANCE_LIMIT = 1e-3  # what is more than float32 networks here differ by, whatever a manifest states as measured
+ROUNDING = 1.01  # figures in a manifest have three digits
 ROWS = 32  # that are compared at a time
 BYTE_TOLERANCE = 1  # two runtimes round a float that lies at a half to either side
 
@@ -35,6 +37,21 @@ def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
     reports = [report for graph in loaded.manifest.graphs for report in _conformance(loaded, graph)]
     _require_same_variants(loaded)
     return loaded, reports
+
+
+def lenient(loaded: Bundle) -> list[str]:
+    """In words, what the bundle allows itself beyond what the gate of `vae-serve export` gives unasked."""
+    warnings = []
+    for graph in loaded.manifest.graphs:
+        for tensor, stated in graph.tolerance.items():
+            measured = [one.trained_float32 or 0.0 for one in graph.parity if one.tensor == tensor]
+            usual = min(parity.allowed(max(measured, default=0.0)), TOLERANCE_LIMIT)
+            if stated > usual * ROUNDING:
+                warnings.append(
+                    f"{loaded.path / graph.file}: {tensor} may be {stated:.3g} from the trained model by its "
+                    f"manifest's own word; {usual:.3g} is usual"
+                )
+    return warnings
 
 
 def _conformance(loaded: Bundle, graph: Graph) -> list[parity.Report]:

@@ -3,6 +3,6 @@
 Why it is read here, what is refused and how that is tested: docs/design/onnx-reader.md.
 """
 
-from vae_serve.model.onnx.reading import CALL_LIMIT, OPSETS, SIZE_LIMIT, OnnxFile, Value, read, read_tensor
+from vae_serve.model.onnx.reading import OPSETS, SIZE_LIMIT, OnnxFile, Value, read, read_tensor
 
-__all__ = ["CALL_LIMIT", "OPSETS", "SIZE_LIMIT", "OnnxFile", "Value", "read", "read_tensor"]
+__all__ = ["OPSETS", "SIZE_LIMIT", "OnnxFile", "Value", "read", "read_tensor"]

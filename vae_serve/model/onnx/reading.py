@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_serve.errors import BundleError
+from vae_serve.model.memory import CallMemory
 from vae_serve.model.onnx import messages
 from vae_serve.model.onnx.operators import OPERATORS, Call, Made, Operator
 from vae_serve.model.onnx.tensors import Shape, Tensor, checked_name, port, stored_tensor
 
 SIZE_LIMIT = 1 << 30  # bytes of a file
-CALL_LIMIT = 64 << 20  # bytes of a call, by which its batch is chosen; the packaged encoder reaches it at 440 rows
 ROW_LIMIT = 192 << 20  # bytes of a call of one row, more is refused: the small network for 512 x 512 pixels takes 161
 PACKED_LIMIT = 1 << 25  # bytes that packing may add to the stored weights
 NODE_LIMIT = 2_000
@@ -43,9 +43,10 @@ class OnnxFile:
     call_bytes: int  # that a call takes whatever its batch: the working memory of the convolution that needs most
     row_bytes: int  # that each row of a call takes: all tensors together, none of them freed
 
-    def largest_batch(self, limit: int = CALL_LIMIT) -> int:
-        """As many rows as one call can take within `limit` bytes; 1 where it is more than that takes."""
-        return max(1, (limit - self.call_bytes) // self.row_bytes)
+    @property
+    def memory(self) -> CallMemory:
+        """What a call takes."""
+        return CallMemory(self.call_bytes, self.row_bytes)
 
 
 def read(contents: bytes | memoryview, name: str) -> OnnxFile:
