@@ -1,12 +1,14 @@
 """Pictures that are numbers already."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import SourceError
+from vae_serve.sources.described import Described, Unchanged
 from vae_serve.sources.labels import labels_of, one_for_each
 from vae_serve.sources.names import Labels, Names, Numbers
 from vae_serve.sources.npy import ArrayFile
@@ -18,9 +20,16 @@ class Arrays:
     """Pictures (n, H, W, C), bytes 0..255 or floats 0..1, with their labels (n,) where known."""
 
     def __init__(
-        self, kind: str, images: Array | ArrayFile, labels: Array | None, *, where: str, stamp: object
+        self,
+        kind: str,
+        images: Array | ArrayFile,
+        labels: Array | None,
+        *,
+        where: str,
+        stamp: object,
+        source: "Described[Arrays] | None" = None,
     ) -> None:
-        """`stamp` changes when the file does.
+        """`stamp` changes when the file does; `source` is the file, for other processes, or None where there is none.
 
         Raises:
             SourceError: the array's shape or type is none of pictures, or the labels are not theirs.
@@ -37,7 +46,19 @@ class Arrays:
         self.shape: tuple[int, ...] = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)  # of a picture
         self.names: Names = Numbers(len(images))
         self.skipped: Counter[str] = Counter()
-        self._images, self._stamp = images, stamp
+        self._images, self._stamp, self._source = images, stamp, source
+        self._first = 0  # the row of the first picture
+
+    def select(self, rows: range) -> "Described[Arrays]":
+        """The file; of arrays that are in memory alone, the pictures and labels of some neighbouring rows."""
+        if self._source:
+            return Unchanged(self._source, self.fingerprint())
+        labels = None if self._labels is None else self._labels[self._own(rows)]
+        return ArrayRows(self.kind, self[rows], labels, self.where, rows.start, self.names)
+
+    def _own(self, rows: range) -> slice:
+        """Where some rows of the job are in these arrays."""
+        return slice(rows.start - self._first, rows.stop - self._first)
 
     def room(self, rows: int) -> Array:
         """Where `take` may put so many pictures: memory that is used again comes without a page fault each time."""
@@ -48,7 +69,7 @@ class Arrays:
         if isinstance(self._images, ArrayFile):
             self._images.read(rows, room[: len(rows)])
             return room[: len(rows)]
-        return self._images[rows.start : rows.stop].reshape(len(rows), *self.shape)
+        return self._images[self._own(rows)].reshape(len(rows), *self.shape)
 
     def __getitem__(self, rows: range) -> Array:
         """Some neighbouring pictures, (n, H, W, C)."""
@@ -58,8 +79,28 @@ class Arrays:
         """The labels as text."""
         if self._labels is None:
             return Labels((), np.full(len(rows), -1, np.int32))
-        return labels_of(self._labels[rows.start : rows.stop])
+        return labels_of(self._labels[self._own(rows)])
 
     def fingerprint(self) -> str:
         """The shape, the type, and the file's stamp."""
         return f"{self.dtype} {self.shape} {self._stamp}"
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """Some rows of arrays that are in memory."""
+
+    kind: str
+    images: Array
+    labels: Array | None
+    where: str
+    first: int
+    """The row of the first picture."""
+    names: Names
+
+    def open(self) -> Arrays:
+        """The same rows, under their own numbers."""
+        arrays = Arrays(self.kind, self.images, None, where=self.where, stamp="")
+        # the labels are as `one_for_each` has left them: of a few rows it could take the same for one-hot ones
+        arrays._labels, arrays._first, arrays.names = self.labels, self.first, self.names
+        return arrays

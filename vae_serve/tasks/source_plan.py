@@ -8,11 +8,17 @@ import numpy.typing as npt
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.folder import Job
+from vae_serve.jobs.opened import Opened
 from vae_serve.jobs.plan import Json
 from vae_serve.model.bundle import Bundle
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
+
+
+def opened_source(source: Pictures | Arrays) -> Opened[Pictures | Arrays]:
+    """For a spec."""
+    return Opened(source, lambda: source.select(range(source.names.count)))
 
 
 def source_json(source: Pictures | Arrays) -> Json:
