@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import SourceError
+from vae_serve.images.array_pixels import is_deep
 from vae_serve.sources.described import Described, Unchanged
 from vae_serve.sources.labels import labels_of, one_for_each
 from vae_serve.sources.names import Labels, Names, Numbers
@@ -15,9 +16,13 @@ from vae_serve.sources.npy import ArrayFile
 
 Array = npt.NDArray[Any]
 
+_LOOKED_AT = 1024  # pictures at a time
+
 
 class Arrays:
-    """Pictures (n, H, W, C), bytes 0..255 or floats 0..1, with their labels (n,) where known."""
+    """Pictures (n, H, W, C), bytes 0..255, other integers, truth values or floats 0..1, with their labels (n,) where
+    known.
+    """
 
     def __init__(
         self,
@@ -28,14 +33,17 @@ class Arrays:
         where: str,
         stamp: object,
         source: "Described[Arrays] | None" = None,
+        deep: bool | None = None,
     ) -> None:
         """`stamp` changes when the file does; `source` is the file, for other processes, or None where there is none.
+
+        `deep` as `array_pixels` has it; None: it is found out.
 
         Raises:
             SourceError: the array's shape or type is none of pictures, or the labels are not theirs.
         """
-        if images.dtype != np.uint8 and images.dtype.kind != "f":
-            raise SourceError(f"{where} holds {images.dtype}; pictures are uint8 0..255 or floats 0..1")
+        if images.dtype.kind not in "buif":
+            raise SourceError(f"{where} holds {images.dtype}; pictures are integers 0..255 or floats 0..1")
         if images.ndim not in {3, 4}:
             raise SourceError(f"{where} has the shape {images.shape}; pictures are (n, H, W) or (n, H, W, C)")
         if 0 in images.shape:
@@ -47,6 +55,7 @@ class Arrays:
         self.names: Names = Numbers(len(images))
         self.skipped: Counter[str] = Counter()
         self._images, self._stamp, self._source = images, stamp, source
+        self.deep = self._is_deep() if deep is None else deep
         self._first = 0  # the row of the first picture
 
     def select(self, rows: range) -> "Described[Arrays]":
@@ -54,7 +63,13 @@ class Arrays:
         if self._source:
             return Unchanged(self._source, self.fingerprint())
         labels = None if self._labels is None else self._labels[self._own(rows)]
-        return ArrayRows(self.kind, self[rows], labels, self.where, rows.start, self.names)
+        return ArrayRows(self.kind, self[rows], labels, self.where, rows.start, self.names, self.deep)
+
+    def _is_deep(self) -> bool:
+        if self.dtype.kind != "u" or self.dtype.itemsize != 2:
+            return False
+        starts = range(0, len(self._images), _LOOKED_AT)
+        return is_deep(self.dtype, max(int(self._images[at : at + _LOOKED_AT].max()) for at in starts), self.where)
 
     def _own(self, rows: range) -> slice:
         """Where some rows of the job are in these arrays."""
@@ -97,10 +112,11 @@ class ArrayRows:
     first: int
     """The row of the first picture."""
     names: Names
+    deep: bool
 
     def open(self) -> Arrays:
         """The same rows, under their own numbers."""
-        arrays = Arrays(self.kind, self.images, None, where=self.where, stamp="")
+        arrays = Arrays(self.kind, self.images, None, where=self.where, stamp="", deep=self.deep)
         # the labels are as `one_for_each` has left them: of a few rows it could take the same for one-hot ones
         arrays._labels, arrays._first, arrays.names = self.labels, self.first, self.names
         return arrays

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,11 @@ import numpy.typing as npt
 from vae_serve.errors import SourceError
 from vae_serve.model import samplers
 from vae_serve.model.samplers import Floats
-from vae_serve.sources.latent_files import Points, read_points
+
+if TYPE_CHECKING:
+    from vae_serve.sources.latent_files import Points
+
+# The readers of files are imported where a file is given: samples of the prior need none of them.
 
 _BLOCK = 1 << 16  # rows looked at in one go
 
@@ -48,7 +52,7 @@ class PriorRows:
 class ArrayRows:
     """The rows of an array, in memory or in a file."""
 
-    points: Points
+    points: "Points"
     first: int = 0
     """The number of the first row."""
 
@@ -118,6 +122,8 @@ class LatentFile:
         """Raises SourceError: no such file, another kind of file, another latent size, or a number that is not finite
         as float32.
         """
+        from vae_serve.sources.latent_files import read_points
+
         path = self.path
         points, nulls = read_points(path)
         if points.ndim != 2 or points.dtype.kind not in "fiu":
@@ -129,7 +135,7 @@ class LatentFile:
         return _checked(points, path, nulls)
 
 
-def _checked(points: Points, where: object, nulls: bool) -> LatentSource:
+def _checked(points: "Points", where: object, nulls: bool) -> LatentSource:
     """The source of these points; `nulls` where a row of NaN stands for one without a vector."""
     digest = hashlib.sha256()
     missing: list[int] = []

@@ -34,6 +34,12 @@ def opened(bundle: Bundle) -> Opened[Bundle]:
     return Opened(bundle, lambda: BundleFolder(bundle.path.absolute(), _manifest_sha256(bundle)))
 
 
+def network_sha256(bundle: Bundle, role: str) -> str | None:
+    """Of the file of a bundle's "encoder" or "decoder"; None where it has none."""
+    network = bundle.manifest.encoder if role == "encoder" else bundle.manifest.decoder
+    return next((entry.sha256 for entry in bundle.manifest.files if network and entry.path == network.file), None)
+
+
 @cache
 def _load(path: Path, manifest_sha256: str) -> Bundle:
     bundle = bundles.load(path)

@@ -19,9 +19,8 @@ from vae_serve.results.picture_formats import writer_for
 from vae_serve.results.picture_writer import Numbering, PictureWriter
 from vae_serve.sources.described import Described
 from vae_serve.sources.latents import LatentSource
-from vae_serve.tasks.bundle_folder import opened
+from vae_serve.tasks.bundle_folder import network_sha256, opened
 from vae_serve.tasks.rendering import Tiling, decode
-from vae_serve.tasks.source_plan import network_sha256
 from vae_serve.tasks.staged import StagedJob
 
 SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory until the shard is written
