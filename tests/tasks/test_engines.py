@@ -23,6 +23,7 @@ from vae_serve.jobs.engines import ENGINES
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model import bundle as bundles
 from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.latents import LatentFile
 from vae_serve.sources.opening import open_source
 from vae_serve.tasks.embed import EmbedOptions, embed
 from vae_serve.tasks.generate import generate
@@ -262,3 +263,22 @@ def test_an_engine_of_another_name_is_refused(tmp_path, images, bundle):
     with pytest.raises(UsageError, match="the engine 'spark' is none of inline"):
         embed(opened, bundle, rule, embed_options(tmp_path / "out", engine="spark"), lambda *_, **__: None)
     assert not (tmp_path / "out").exists()
+
+
+def test_latents_of_an_embed_result_that_is_not_whole_are_refused(tmp_path, images, bundle):
+    rule, out = PixelRule.from_json(bundle.manifest.pixels), tmp_path / "out"
+    source = open_source(str(as_npy(tmp_path / "source", images)))
+
+    def stop(done, *_, **__):
+        if list(out.glob(".job/part-*.json")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, bundle, rule, embed_options(out, rows_per_shard=1), stop)
+    with pytest.raises(SourceError, match=r"out is an embed result that is not finished .* run the same"):
+        LatentFile(out, 2).open()
+    embed(source, bundle, rule, embed_options(out, rows_per_shard=1), lambda *_, **__: None)
+    assert (LatentFile(out, 2).open().count, LatentFile(out, 2).open().missing) == (ROWS, (40,))
+    (out / "part-00003.parquet").unlink()
+    with pytest.raises(SourceError, match=r"out is an embed result that lacks part-00003\.parquet; run the same"):
+        LatentFile(out, 2).open()

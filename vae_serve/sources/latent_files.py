@@ -1,6 +1,7 @@
 """Files of latent points, as arrays (n, d)."""
 
 import csv
+import json
 import os
 import re
 import stat
@@ -50,6 +51,7 @@ def read_points(path: Path) -> tuple[Points, bool]:
 
 def _read_result(folder: Path) -> Points:
     """The points of a folder that `embed` has written."""
+    _refuse_unfinished(folder)
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith((".", "_")))
     except OSError as error:
@@ -64,6 +66,37 @@ def _read_result(folder: Path) -> Points:
     if len(sheets) == 1:
         return _read_csv(sheets[0])
     raise SourceError(f"{folder} is no embed result: it has neither Parquet files nor z_mean.npy nor one .csv")
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """An embed job keeps its state in `.job` until nothing is missing, then in `.job.parquet`; see `jobs.folder`."""
+    state = folder / ".job"
+    if (state / "plan.json").is_file() and not (state / "stats.json").is_file():
+        done = len([file for file in state.glob("part-*.json") if file.is_file()])
+        shards = "1 shard is" if done == 1 else f"{done:,} shards are"
+        raise SourceError(
+            f"{folder} is an embed result that is not finished ({shards}); run the same embed command again"
+        )
+    missing = [name for name in _finished_shards(folder / ".job.parquet") if not (folder / name).is_file()]
+    if missing:
+        raise SourceError(
+            f"{folder} is an embed result that lacks {', '.join(missing[:5])}; run the same embed command again"
+        )
+
+
+def _finished_shards(sealed: Path) -> list[str]:
+    """The files that a finished job has made; none where there is no such state."""
+    if not sealed.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    from vae_serve.sources import parquet
+
+    try:
+        records = json.loads((pq.read_metadata(sealed).metadata or {})[b"vae_serve.job"])["records"]
+        return [f"part-{int(number):05d}.parquet" for number in records]
+    except parquet.ARROW_ERRORS as error:
+        raise SourceError(f"{sealed} is damaged ({error}); embed again with --overwrite") from error
 
 
 def _read_array(path: Path) -> Points:

@@ -28,6 +28,9 @@ from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, s
 
 Places = npt.NDArray[np.int64]  # (n, the fields of Place)
 
+# Most names: no part is empty, hidden, `.` or `..`, there is no NUL, and no drive in front.
+_PLAIN = re.compile(rb"(?![A-Za-z]:/|__MACOSX/)[^./\0][^/\0]*(?:/[^./\0][^/\0]*)*")
+
 _MOST_LINKS = 40  # from one link to the next, as in Linux
 
 
@@ -197,10 +200,7 @@ class Members:
         return archive
 
     def _is_wanted(self, number: int, name: bytes) -> bool:
-        folders_and_file = name.split(b"/")
-        if folders_and_file[0] == b"__MACOSX" or any(
-            part.startswith(b".") and part != b".." for part in folders_and_file
-        ):
+        if not _PLAIN.fullmatch(name) and _is_hidden(name):
             self.skipped["hidden"] += 1
         elif is_picture(name):
             return True
@@ -238,6 +238,11 @@ class Members:
         return Failure("not_a_file", "it is a link that leads to itself")
 
 
+def _is_hidden(name: bytes) -> bool:
+    parts = name.split(b"/")
+    return parts[0] == b"__MACOSX" or any(part.startswith(b".") and part != b".." for part in parts)
+
+
 def _text(name: bytes) -> str:
     return shown(name.replace(b"\0", b"\\x00"))
 
@@ -252,6 +257,8 @@ def normal(name: bytes) -> bytes:
 
 def _safe(name: bytes) -> tuple[bytes, Failure | None]:
     """A member's name as a row's path; and why it is none that may be read."""
+    if _PLAIN.fullmatch(name):
+        return name, None
     name = normal(name)
     if b"\0" in name:
         return name.replace(b"\0", b"\\x00"), Failure("unsafe_name", "its name holds a NUL byte")
