@@ -41,7 +41,7 @@ class PriorRows:
 
     def __call__(self, start: int, stop: int) -> Floats:
         """Samples `start` to `stop`."""
-        return samplers.draws(self.seed, start, stop, self.latent_dim)
+        return samplers.sample_prior(self.seed, start, stop, self.latent_dim)
 
     def select(self, start: int, stop: int) -> "PriorRows":
         """The same: two numbers."""

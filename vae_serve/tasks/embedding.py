@@ -157,7 +157,7 @@ class EmbedWork:
         rows = range(shard.start, shard.stop)
         outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in ("z_mean", "z_log_var")}
         if "z" in spec.result.outputs:
-            noise = samplers.draws(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
+            noise = samplers.sample_prior(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
             outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
         failures = {row: why for piece in pieces for row, why in piece.failures.items()}
         pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
