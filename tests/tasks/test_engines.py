@@ -29,7 +29,7 @@ from vae_serve.tasks.embed import EmbedOptions, embed
 from vae_serve.tasks.generate import generate
 from vae_serve.tasks.generate_options import GenerateOptions
 from vae_serve.tasks.reconstruct import ReconstructOptions, reconstruct
-from vae_serve.tasks.reconstructing import per_sheet
+from vae_serve.tasks.reconstruct_shard import per_sheet
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (6, 5, 1)
@@ -210,7 +210,7 @@ def test_arrays_that_are_in_memory_alone_go_along_with_the_spec(tmp_path, images
 
 
 def test_every_shard_of_reconstruct_is_the_same_in_a_process_of_its_own(tmp_path, images, bundle, fresh, monkeypatch):
-    monkeypatch.setattr("vae_serve.tasks.reconstructing.SHARD_ROWS", 1)  # a shard for each sheet
+    monkeypatch.setattr("vae_serve.tasks.reconstruct_shard.SHARD_ROWS", 1)  # a shard for each sheet
     rule = PixelRule.from_json(bundle.manifest.pixels)
     np.save(tmp_path / "many.npy", np.resize(images, (2 * per_sheet(rule) + 5, *SHAPE)))
     for shards, path in ((1, as_folder(tmp_path / "folder", images)), (3, tmp_path / "many.npy")):
@@ -234,7 +234,7 @@ def test_every_shard_of_reconstruct_is_the_same_in_a_process_of_its_own(tmp_path
 @pytest.mark.parametrize("out", ["pictures.npy", "pictures.npz", "pictures", "pictures.zip", "pictures.parquet"])
 @pytest.mark.parametrize("points", ["prior", "csv"])
 def test_every_shard_of_generate_is_the_same_in_a_process_of_its_own(tmp_path, bundle, fresh, monkeypatch, out, points):
-    monkeypatch.setattr("vae_serve.tasks.generating.ROWS_PER_SHARD", 32)
+    monkeypatch.setattr("vae_serve.tasks.generate_shard.ROWS_PER_SHARD", 32)
     z = np.random.default_rng(2).standard_normal((ROWS, 2))
     np.savetxt(tmp_path / "z.csv", z, delimiter=",", header="z_0,z_1", comments="")
     given = {"count": ROWS, "seed": 5} if points == "prior" else {"latents": tmp_path / "z.csv"}

@@ -19,14 +19,14 @@ from vae_serve.sources.npy import MAGIC, ArrayFile, open_array
 from vae_serve.sources.regular import read_at, regular_file, status
 
 Array = npt.NDArray[Any]
-Points = Array | ArrayFile
+LatentArray = Array | ArrayFile
 
 _NAMES = ("z_mean", "z")  # in this order
 _WITHOUT_NAME = re.compile(r"|index|Unnamed: \d+")  # what pandas makes of a frame's index
 _LONGEST_LINE = 1 << 20  # characters
 
 
-def read_points(path: Path) -> tuple[Points, bool]:
+def read_points(path: Path) -> tuple[LatentArray, bool]:
     """A file's points, and whether a row of NaN stands there for one without a vector.
 
     Raises:
@@ -49,7 +49,7 @@ def read_points(path: Path) -> tuple[Points, bool]:
     )
 
 
-def _read_result(folder: Path) -> Points:
+def _read_result(folder: Path) -> LatentArray:
     """The points of a folder that `embed` has written."""
     _refuse_unfinished(folder)
     try:
@@ -99,7 +99,7 @@ def _finished_shards(sealed: Path) -> list[str]:
         raise SourceError(f"{sealed} is damaged ({error}); embed again with --overwrite") from error
 
 
-def _read_array(path: Path) -> Points:
+def _read_array(path: Path) -> LatentArray:
     """Of an .npy or .npz file, which of them its first bytes tell."""
     with regular_file(path) as file:
         start = read_at(file, len(MAGIC), 0)

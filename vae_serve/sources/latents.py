@@ -13,7 +13,7 @@ from vae_serve.model import samplers
 from vae_serve.model.samplers import Floats
 
 if TYPE_CHECKING:
-    from vae_serve.sources.latent_files import Points
+    from vae_serve.sources.latent_files import LatentArray
 
 # The readers of files are imported where a file is given: samples of the prior need none of them.
 
@@ -52,7 +52,7 @@ class PriorRows:
 class ArrayRows:
     """The rows of an array, in memory or in a file."""
 
-    points: "Points"
+    points: "LatentArray"
     first: int = 0
     """The number of the first row."""
 
@@ -135,7 +135,7 @@ class LatentFile:
         return _checked(points, path, nulls)
 
 
-def _checked(points: "Points", where: object, nulls: bool) -> LatentSource:
+def _checked(points: "LatentArray", where: object, nulls: bool) -> LatentSource:
     """The source of these points; `nulls` where a row of NaN stands for one without a vector."""
     digest = hashlib.sha256()
     missing: list[int] = []

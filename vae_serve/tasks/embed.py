@@ -22,7 +22,7 @@ from vae_serve.sources.files import Pictures
 from vae_serve.tasks.bundle_folder import network_sha256
 from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.embedding import RECORD, EmbedSpec
+from vae_serve.tasks.embed_shard import RECORD, EmbedSpec
 from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
 
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
