@@ -88,7 +88,7 @@ def bulk(room: Path, count: int, rounds: int) -> None:
 
 def decode_only(model: Model, count: int, batch: int) -> None:
     """The decoder alone: as many threads as cores, one session, the same points again and again, results dropped."""
-    z = samplers.draws(0, 0, samplers.DRAW_BLOCK, model.latent_dim)
+    z = samplers.sample_prior(0, 0, samplers.DRAW_BLOCK, model.latent_dim)
 
     def work(number: int) -> None:
         for start in range(0, count // cores(), batch):

@@ -24,7 +24,7 @@ def model():
         z_mean = (images.reshape(-1, 20) - 0.5) @ mixing.T / 8
         return z_mean.astype(np.float32), np.full((len(images), 2), -1.5, np.float32)
 
-    z = samplers.draws(11, 0, 30, 2)
+    z = samplers.sample_prior(11, 0, 30, 2)
     images = np.where(stream.random((30, *SHAPE)) < decode(z), 255, 0).astype(np.uint8)
     return encode, decode, images
 
@@ -34,7 +34,7 @@ def test_elbo_is_the_textbook_sum(model):
     found = metrics.elbo(encode, decode, images, draws=1, seed=5)
     x = images.astype(np.float64) / 255
     z_mean, z_log_var = encode(to_model(images))
-    p = decode(z_mean + np.exp(z_log_var / 2) * samplers.draws(5, 0, 30, 2)).astype(np.float64)
+    p = decode(z_mean + np.exp(z_log_var / 2) * samplers.sample_prior(5, 0, 30, 2)).astype(np.float64)
     reconstruction = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3)).mean()
     kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var).sum(axis=1).mean()
     assert found.reconstruction == pytest.approx(reconstruction, rel=1e-6)

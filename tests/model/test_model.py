@@ -88,7 +88,7 @@ def test_bytes_are_the_rounded_floats(model):
 
 
 def test_samples_are_those_of_the_sampler(model):
-    assert np.array_equal(model.sample(10, seed=7, start=4090), samplers.draws(7, 4090, 4100, 2))
+    assert np.array_equal(model.sample(10, seed=7, start=4090), samplers.sample_prior(7, 4090, 4100, 2))
     assert np.array_equal(model.sample(5, seed=7, start=2), model.sample(7, seed=7)[2:])
 
 

@@ -51,7 +51,7 @@ def test_a_link_in_a_tar_has_the_vector_of_its_member(vae_serve, picture, tmp_pa
         (["embed", "", "--out", "v"], 2, "the source is an empty word"),
         (["embed", "mnist", "--out", "v"], 2, "say ./mnist for the folder"),
         (["embed", "cat", "--out", "v", "--seed", "-1"], 2, "--seed -1 is not in 0..2^64-1"),
-        (["embed", "cat", "--out", "v", "--shard", f"1/{'9' * 5000}"], 2, "give i/N"),
+        (["embed", "cat", "--out", "v", "--shard", f"1/{'9' * 5000}"], 2, "give I/N"),
         (["generate", "--latents", "z.npy", "--out", "o.npy"], 1, "finite, and as a float32 too"),
         (["embed", "pipe.zip", "--out", "v"], 1, "pipe.zip is a pipe"),
     ],

@@ -141,13 +141,13 @@ def test_a_folder_of_results_is_read_past_what_is_hidden(tmp_path):
     source = LatentFile(tmp_path, 2).open()
     assert source.missing == (1, 3)
     assert np.array_equal(source.rows(0, 4)[[0, 2]], POINTS)
-    assert source.part(1, 4).missing == (0, 2)
+    assert source.share(1, 4).missing == (0, 2)
 
 
 def test_a_part_of_a_source_is_its_rows():
     whole = from_prior(7, 100, 3)
-    assert np.array_equal(whole.part(10, 20).rows(2, 5), whole.rows(12, 15))
-    assert from_array(POINTS).part(1, 2).rows(0, 1).tolist() == POINTS[1:].tolist()
+    assert np.array_equal(whole.share(10, 20).rows(2, 5), whole.rows(12, 15))
+    assert from_array(POINTS).share(1, 2).rows(0, 1).tolist() == POINTS[1:].tolist()
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

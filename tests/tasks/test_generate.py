@@ -70,7 +70,7 @@ def test_drawn_pictures_are_the_decoded_draws_of_the_seed(vae_serve, bundle, tmp
     done = vae_serve("generate", "--count", 7, "--seed", 3, "--model", bundle, "--out", "drawn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "drawn").glob("*.png"))
-    expected = linear_bundle.decoded(samplers.draws(3, 0, 7, 2))
+    expected = linear_bundle.decoded(samplers.sample_prior(3, 0, 7, 2))
     assert [file.name for file in files] == [f"{index:06}.png" for index in range(7)]
     assert np.array_equal(np.stack([read(file) for file in files]), expected[..., 0])
 
@@ -123,7 +123,7 @@ def test_without_options_it_says_what_can_be_asked_for(vae_serve, bundle, tmp_pa
 
 
 def test_every_format_holds_the_same_pictures(vae_serve, bundle, tmp_path):
-    expected = linear_bundle.decoded(samplers.draws(5, 0, 600, 2))
+    expected = linear_bundle.decoded(samplers.sample_prior(5, 0, 600, 2))
     for out in ("a.npy", "a.npz", "a.zip", "a.parquet", "a"):
         done = vae_serve("generate", "--count", 600, "--seed", 5, "--model", bundle, "--out", out, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -131,14 +131,14 @@ def test_every_format_holds_the_same_pictures(vae_serve, bundle, tmp_path):
     assert np.array_equal(np.load(tmp_path / "a.npy"), expected)
     with np.load(tmp_path / "a.npz") as arrays:
         assert np.array_equal(arrays["pictures"], expected)
-        assert np.array_equal(arrays["z"], samplers.draws(5, 0, 600, 2))
+        assert np.array_equal(arrays["z"], samplers.sample_prior(5, 0, 600, 2))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == [f"{index:06}.png" for index in range(600)]
         zipped = [read(io.BytesIO(archive.read(name))) for name in archive.namelist()]
     assert np.array_equal(np.stack(zipped), expected[..., 0])
     table = pq.read_table(tmp_path / "a.parquet")
     assert table["index"].to_pylist() == list(range(600))
-    assert np.array_equal(np.float32(table["z"].to_pylist()), samplers.draws(5, 0, 600, 2))
+    assert np.array_equal(np.float32(table["z"].to_pylist()), samplers.sample_prior(5, 0, 600, 2))
     rows = table["image"].to_pylist()
     assert [row["path"] for row in rows[:2]] == ["000000.png", "000001.png"]
     assert np.array_equal(np.stack([read(io.BytesIO(row["bytes"])) for row in rows]), expected[..., 0])
@@ -179,7 +179,7 @@ def test_the_parts_of_three_machines_are_the_whole(vae_serve, bundle, tmp_path):
 def test_pictures_in_colour_keep_their_channels(vae_serve, tmp_path):
     shape = (4, 6, 3)
     bundle = linear_bundle.write(tmp_path / "exports" / "colour", latent_dim=3, image_shape=shape)
-    expected = linear_bundle.decoded(samplers.draws(0, 0, 9, 3), shape)
+    expected = linear_bundle.decoded(samplers.sample_prior(0, 0, 9, 3), shape)
     assert vae_serve("generate", "--count", 9, "--out", "a", cwd=tmp_path).returncode == 0
     assert np.array_equal(read_folder(tmp_path / "a"), expected)
     done = vae_serve("generate", "--count", 1, "--grid", 3, "--out", "a.png", "--model", bundle, cwd=tmp_path)
@@ -193,7 +193,7 @@ def test_pictures_in_colour_keep_their_channels(vae_serve, tmp_path):
 def test_sheets_tile_the_drawn_pictures_in_order(vae_serve, bundle, tmp_path):
     done = vae_serve("generate", "--grid", 3, "--count", 2, "--seed", 1, "--model", bundle, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    drawn = linear_bundle.decoded(samplers.draws(1, 0, 18, 2))
+    drawn = linear_bundle.decoded(samplers.sample_prior(1, 0, 18, 2))
     sheets = read_folder(tmp_path / "sheets-3x3-seed1")
     assert np.array_equal(sheets, np.stack([pixels.tile(drawn[:9], 3), pixels.tile(drawn[9:], 3)])[..., 0])
 
@@ -245,7 +245,7 @@ def test_interpolation_walks_between_the_means_of_two_pictures(vae_serve, bundle
 
 
 def test_latents_are_read_from_npy_csv_and_its_own_parquet(vae_serve, bundle, tmp_path):
-    points = samplers.draws(9, 0, 20, 2)
+    points = samplers.sample_prior(9, 0, 20, 2)
     np.save(tmp_path / "points.npy", points)
     lines = [",".join(map(repr, map(float, row))) for row in points]
     (tmp_path / "bare.csv").write_text("\n".join(lines) + "\n")
@@ -290,7 +290,7 @@ def test_every_format_is_a_source_of_embed(vae_serve, bundle, tmp_path):
 
 
 def test_given_points_fill_sheets_and_leave_the_last_gaps_black(vae_serve, bundle, tmp_path):
-    points = samplers.draws(9, 0, 5, 2)
+    points = samplers.sample_prior(9, 0, 5, 2)
     np.save(tmp_path / "points.npy", points)
     done = vae_serve(
         "generate", "--latents", "points.npy", "--grid", 2, "--out", "a.npy", "--model", bundle, cwd=tmp_path

@@ -75,7 +75,7 @@ def elbo(encode: Encode, decode: Decode, images: Bytes, draws: int = DRAWS, seed
     """The negative ELBO of images (n, H, W, C) uint8: -log p(x|z) averaged over `draws` draws of z, plus the KL.
 
     Kingma & Welling 2014 (arXiv:1312.6114), equation 10. Draw k of image i is sample k * n + i of
-    `latents.draws(seed, ...)`: the same for every model, batch size and runtime.
+    `samplers.sample_prior(seed, ...)`: the same for every model, batch size and runtime.
     """
     reconstruction = kl = 0.0
     for start, batch in _batches(images):
@@ -83,7 +83,7 @@ def elbo(encode: Encode, decode: Decode, images: Bytes, draws: int = DRAWS, seed
         kl += float(gaussian_kl(z_mean, z_log_var).sum())
         for draw in range(draws):
             first = draw * len(images) + start
-            noise = samplers.draws(seed, first, first + len(batch), z_mean.shape[1])
+            noise = samplers.sample_prior(seed, first, first + len(batch), z_mean.shape[1])
             z = z_mean + np.exp(np.float32(0.5) * z_log_var) * noise
             reconstruction += float(bernoulli_nats(batch, decode(z)).sum()) / draws
     count = len(images)
@@ -149,7 +149,7 @@ def importance_log_likelihood(encode: Encode, decode: Decode, images: Bytes, sam
     log p(x) with the samples. An encoder's posteriors are too narrow to be the only proposal: where one misses the true
     posterior, no number of samples finds it. So the draws come in turn from the posterior, the posterior WIDENED, and
     the prior, and are weighed by the mixture of all (Owen & Zhou 2000, "Safe and effective importance sampling").
-    Image i takes the draws from i * samples on of `latents.draws(seed, ...)`.
+    Image i takes the draws from i * samples on of `samplers.sample_prior(seed, ...)`.
     """
     found = np.empty(len(images))
     for start, batch in _batches(images):
@@ -162,7 +162,7 @@ def importance_log_likelihood(encode: Encode, decode: Decode, images: Bytes, sam
             first = (start + row) * samples
             for begin in range(0, samples, BATCH):
                 turn = np.arange(begin, min(begin + BATCH, samples)) % len(centres)
-                noise = samplers.draws(seed, first + begin, first + begin + len(turn), z_mean.shape[1])
+                noise = samplers.sample_prior(seed, first + begin, first + begin + len(turn), z_mean.shape[1])
                 z = centres[turn] + scales[turn] * noise
                 proposal = _LogSum(len(z))
                 away = (z[:, None] - centres) / scales  # (samples, proposals, d)
@@ -179,7 +179,7 @@ def latent_figures(z_mean: Floats, z_log_var: Floats, seed: int = 0) -> Latents:
     The aggregate posterior is their mixture. Its KL to the prior and the mutual information add up to the mean KL of
     the ELBO (Hoffman & Johnson 2016, "ELBO surgery"). One draw for each image.
     """
-    z = z_mean + np.exp(np.float32(0.5) * z_log_var) * samplers.draws(seed, 0, len(z_mean), z_mean.shape[1])
+    z = z_mean + np.exp(np.float32(0.5) * z_log_var) * samplers.sample_prior(seed, 0, len(z_mean), z_mean.shape[1])
     marginal = float(np.mean(aggregate_log_density(z, z_mean, z_log_var) - prior_log_density(z)))
     return Latents(
         marginal_kl=marginal,

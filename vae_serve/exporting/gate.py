@@ -91,7 +91,11 @@ def encoder_reference(encoder: keras.Model, spec: GraphSpec, images: npt.NDArray
 def decoder_reference(decoder: keras.Model, spec: GraphSpec, codes: Array) -> Reference:
     """The trained decoder on the codes (n, d) of the test images, `PRIOR_DRAWS` samples of the prior, and corners."""
     latent_dim = codes.shape[1]
-    kinds = (codes.astype(np.float32), samplers.draws(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim), corners(latent_dim))
+    kinds = (
+        codes.astype(np.float32),
+        samplers.sample_prior(PRIOR_SEED, 0, PRIOR_DRAWS, latent_dim),
+        corners(latent_dim),
+    )
     rows = np.concatenate([rows_within_budget(decoder, kind) for kind in kinds])
     return reference_of("decoder", decoder, spec, rows)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError
+from vae_serve.images.array_pixels import integers_to_bytes
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule, invert
 from vae_serve.sources.arrays import Arrays
@@ -127,8 +128,10 @@ def sliced(
         begun = time.perf_counter()
         batch = DecodedBatch(rows, np.full((len(rows), 2), (width, height), np.int32), np.zeros(len(rows), np.int64))
         pixels = source.take(rows, room)
-        if pixels.dtype != np.uint8:
+        if pixels.dtype.kind == "f":
             pixels = _checked(pixels.astype(np.float32), batch)
+        elif pixels.dtype != np.uint8:
+            pixels = _checked_integers(pixels, source.deep, batch)
         if rule.invert != "no":
             pixels, inverted = invert(pixels, rule.invert)
             batch.notes["inverted"] += inverted
@@ -148,6 +151,20 @@ def _checked(floats: Floats, batch: DecodedBatch) -> Floats:
         batch.failures[batch.rows[at]] = why
     flat[~fitting] = 0
     return floats
+
+
+def _checked_integers(integers: Array, deep: bool, batch: DecodedBatch) -> Bytes:
+    """The bytes that other integers and truth values are; those that are no picture become a failure and zeros."""
+    levels = integers_to_bytes(integers, deep)
+    if deep or integers.dtype.kind == "b":
+        return levels
+    flat = integers.reshape(len(integers), -1)
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    for at in np.flatnonzero((low < 0) | (high > 255)):
+        why = f"its integers reach from {low[at]} to {high[at]}, not from 0 to 255"
+        batch.failures[batch.rows[at]] = Failure("range", why)
+        levels[at] = 0
+    return levels
 
 
 def _decode_any(decode: Decoder, data: bytes, place: int, slot: Bytes, batch: DecodedBatch) -> None:

@@ -4,10 +4,12 @@ A shard's files and the counts in its record are a function of (spec, shard) alo
 one way, by `Spec.start`; engines differ in where and when.
 """
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, Self, TypeVar
 
 from vae_serve.jobs.plan import Json, Plan, Shard
 from vae_serve.storage.store import Write
@@ -23,6 +25,24 @@ class ShardResult:
     files: Mapping[str, Write]
     """By name in the job's folder; none where the shard is in its place already."""
     record: Json
+
+    def contents(self) -> dict[str, bytes]:
+        """The files' contents, by name: what is sent from one process to another."""
+        contents = {}
+        for name, write in self.files.items():
+            file = io.BytesIO()
+            write(file)
+            contents[name] = file.getvalue()
+        return contents
+
+    @classmethod
+    def of(cls, contents: Mapping[str, bytes], record: Json) -> "ShardResult":
+        """The result that another process has sent."""
+        return cls({name: partial(_write, data) for name, data in contents.items()}, record)
+
+
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
 
 
 class Piece(Protocol):
@@ -58,17 +78,40 @@ class Work(Protocol[Batch, PieceT]):
 
 
 class Spec(Protocol[Batch, PieceT]):
-    """What a job does. Picklable where its source is."""
+    """What a job does: a plan, and descriptions of what it reads. It can be pickled."""
 
     @property
     def plan(self) -> Plan:
         """What is asked for, cut into shards."""
+
+    def for_shard(self, shard: Shard) -> Self:
+        """All that another process needs for one shard: of the source's names, only that shard's."""
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> Work[Batch, PieceT]:
         """Begins on some shards. Processes that are forked off close the `private` files."""
 
 
 OnDone = Callable[[Shard, ShardResult], None]
+Progress = Callable[[int, int], None]  # told (rows done, rows failed) now and then; what it raises ends the run
+
+
+class Engine(Protocol):
+    """A way to run the missing shards of a job."""
+
+    def __call__(
+        self,
+        spec: Spec[Batch, PieceT],
+        missing: Sequence[Shard],
+        on_done: OnDone,
+        progress: Progress = ...,
+        private: tuple[int, ...] = (),
+    ) -> None:
+        """Makes the missing shards. The caller's thread tells `on_done` of each, in any order, once; then it is
+        committed.
+
+        `private`: open files, the job's lock among them, that processes which are forked off must close. What goes
+        wrong is raised, the shards that are done by then stay.
+        """
 
 
 class RowRanges(Iterator[range]):

@@ -143,7 +143,7 @@ class Model:
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Floats:
         """Samples `start` to `start + n` of the prior, the standard normal: (n, latent_dim).
 
-        Sample i depends on (seed, i) alone, see `vae_serve.model.samplers.draws`.
+        Sample i depends on (seed, i) alone, see `vae_serve.model.samplers.sample_prior`.
 
         Raises:
             InputError: a negative number, or a seed of more than 64 bits.
@@ -151,7 +151,7 @@ class Model:
         for name, value, most in (("n", n, 1 << 40), ("seed", seed, (1 << 64) - 1), ("start", start, 1 << 62)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= most:
                 raise InputError(f"{name} is {value!r}; give a whole number of 0..{most}")
-        return samplers.draws(int(seed), int(start), int(start) + int(n), self.latent_dim)
+        return samplers.sample_prior(int(seed), int(start), int(start) + int(n), self.latent_dim)
 
     def _graph(self, role: Role, pixels: PixelType) -> Graph:
         """What is run for images of a type: the graph of that type, or the other one and a conversion.

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-DRAW_BLOCK = 4096  # rows that share one random stream; part of the definition of `draws`, never to be changed
+DRAW_BLOCK = 4096  # rows that share one random stream; part of the definition of `sample_prior`, never to be changed
 
 
 def linear_axis(side: int, span: float = 4.0) -> Floats:
@@ -46,7 +46,7 @@ def line(start: Floats, stop: Floats, steps: int) -> Floats:
     return np.linspace(start, stop, steps, dtype=np.float32)
 
 
-def draws(seed: int, start: int, stop: int, latent_dim: int) -> Floats:
+def sample_prior(seed: int, start: int, stop: int, latent_dim: int) -> Floats:
     """Samples `start` to `stop` of the standard normal: (stop - start, latent_dim).
 
     Sample i depends on (seed, i, latent_dim) alone, whatever range it is asked for in: rows come in blocks of

@@ -1,8 +1,8 @@
 """Files of arrays: .npy, .npz and IDX files; and the packaged MNIST."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from vae_serve.sources.regular import read_at, regular_file
 from vae_serve.sources.unpacking import unpacked_file
 
 Array = npt.NDArray[Any]
+Described = TypeVar("Described", "ArraySource", "IdxSource")
 
 _IDX_BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions
 _IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
@@ -31,7 +32,7 @@ class PackagedSource:
     def open(self) -> Arrays:
         """Raises SourceError where the package is damaged."""
         images, labels = mnist.load("test")
-        return Arrays("mnist", images, labels, where=self.name, stamp="")
+        return Arrays("mnist", images, labels, where=self.name, stamp="", source=self)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ArraySource:
             if self.name:
                 raise SourceError(f"{self.path} is one array, a .npy file; give it without :{self.name}")
             array, stamp = open_array(self.path)
-            return Arrays("npy", array, None, where=str(self.path), stamp=stamp)
+            return Arrays("npy", array, None, where=str(self.path), stamp=stamp, source=_absolute(self))
         if not start.startswith(b"PK"):
             raise SourceError(f"{self.path} cannot be read: it is neither a .npy nor a .npz file")
         with npz.NpzFile(self.path) as archive:
@@ -64,6 +65,7 @@ class ArraySource:
                 None if labels is None else _labels(archive, labels),
                 where=f"{self.path}:{name}",
                 stamp=archive.stamp,
+                source=_absolute(self),
             )
 
 
@@ -107,7 +109,12 @@ class IdxSource:
         name = self.path.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1")
         beside = self.path.with_name(name)
         labels = _open_idx(beside)[0][:] if beside != self.path and beside.exists() else None
-        return Arrays("idx", images, labels, where=str(self.path), stamp=stamp)
+        return Arrays("idx", images, labels, where=str(self.path), stamp=stamp, source=_absolute(self))
+
+
+def _absolute(source: Described) -> Described:
+    """The same source for a process that may be in another folder."""
+    return replace(source, path=source.path.absolute())
 
 
 def _open_idx(path: Path) -> tuple[ArrayFile, tuple[int, int]]:

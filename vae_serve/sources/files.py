@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.described import Described
 from vae_serve.sources.listing import EXTENSIONS, open_far
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
 from vae_serve.sources.regular import TO_READ
@@ -30,6 +31,15 @@ class Pictures(Protocol):
     kind: str
     names: Names
     skipped: Counter[str]  # files passed over, by reason
+
+    @property
+    def where(self) -> str:
+        """For messages: the path."""
+        ...
+
+    def select(self, rows: range) -> "Described[Pictures]":
+        """Some neighbouring rows for another process to open: nothing is listed again, and rows keep their numbers."""
+        ...
 
     def labels(self, rows: range) -> Labels:
         """What the rows show."""
@@ -52,12 +62,21 @@ class Files:
     """Picture files below a folder."""
 
     def __init__(self, kind: str, root: bytes, names: Names, skipped: Counter[str]) -> None:
-        self.kind, self.names, self.skipped = kind, names, skipped
+        self.kind, self.names, self.skipped, self._path = kind, names, skipped, root
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # relative paths open sooner
         except OSError as error:
             raise SourceError(f"{shown(root)} cannot be read: {error.strerror}") from error
         weakref.finalize(self, os.close, self._root)
+
+    @property
+    def where(self) -> str:
+        """The folder's path."""
+        return shown(self._path)
+
+    def select(self, rows: range) -> "ListedFiles":
+        """The names of some neighbouring rows, and the folder's absolute path."""
+        return ListedFiles(self.kind, os.path.abspath(self._path), self.names.select(rows))
 
     def labels(self, rows: range) -> Labels:
         """The first subfolder's name."""
@@ -87,6 +106,19 @@ class Files:
     def fingerprint(self) -> str:
         """Of the names."""
         return self.names.fingerprint()
+
+
+@dataclass(frozen=True)
+class ListedFiles:
+    """Some files of a folder that has been listed."""
+
+    kind: str
+    root: bytes
+    names: Names
+
+    def open(self) -> Files:
+        """Raises SourceError where the folder cannot be read."""
+        return Files(self.kind, self.root, self.names, Counter())
 
 
 def read_file(name: bytes, folder: int | None = None) -> bytes:

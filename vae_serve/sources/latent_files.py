@@ -1,6 +1,7 @@
 """Files of latent points, as arrays (n, d)."""
 
 import csv
+import json
 import os
 import re
 import stat
@@ -18,14 +19,14 @@ from vae_serve.sources.npy import MAGIC, ArrayFile, open_array
 from vae_serve.sources.regular import read_at, regular_file, status
 
 Array = npt.NDArray[Any]
-Points = Array | ArrayFile
+LatentArray = Array | ArrayFile
 
 _NAMES = ("z_mean", "z")  # in this order
 _WITHOUT_NAME = re.compile(r"|index|Unnamed: \d+")  # what pandas makes of a frame's index
 _LONGEST_LINE = 1 << 20  # characters
 
 
-def read_points(path: Path) -> tuple[Points, bool]:
+def read_points(path: Path) -> tuple[LatentArray, bool]:
     """A file's points, and whether a row of NaN stands there for one without a vector.
 
     Raises:
@@ -48,8 +49,9 @@ def read_points(path: Path) -> tuple[Points, bool]:
     )
 
 
-def _read_result(folder: Path) -> Points:
+def _read_result(folder: Path) -> LatentArray:
     """The points of a folder that `embed` has written."""
+    _refuse_unfinished(folder)
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith((".", "_")))
     except OSError as error:
@@ -66,7 +68,38 @@ def _read_result(folder: Path) -> Points:
     raise SourceError(f"{folder} is no embed result: it has neither Parquet files nor z_mean.npy nor one .csv")
 
 
-def _read_array(path: Path) -> Points:
+def _refuse_unfinished(folder: Path) -> None:
+    """An embed job keeps its state in `.job` until nothing is missing, then in `.job.parquet`; see `jobs.folder`."""
+    state = folder / ".job"
+    if (state / "plan.json").is_file() and not (state / "stats.json").is_file():
+        done = len([file for file in state.glob("part-*.json") if file.is_file()])
+        shards = "1 shard is" if done == 1 else f"{done:,} shards are"
+        raise SourceError(
+            f"{folder} is an embed result that is not finished ({shards}); run the same embed command again"
+        )
+    missing = [name for name in _finished_shards(folder / ".job.parquet") if not (folder / name).is_file()]
+    if missing:
+        raise SourceError(
+            f"{folder} is an embed result that lacks {', '.join(missing[:5])}; run the same embed command again"
+        )
+
+
+def _finished_shards(sealed: Path) -> list[str]:
+    """The files that a finished job has made; none where there is no such state."""
+    if not sealed.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    from vae_serve.sources import parquet
+
+    try:
+        records = json.loads((pq.read_metadata(sealed).metadata or {})[b"vae_serve.job"])["records"]
+        return [f"part-{int(number):05d}.parquet" for number in records]
+    except parquet.ARROW_ERRORS as error:
+        raise SourceError(f"{sealed} is damaged ({error}); embed again with --overwrite") from error
+
+
+def _read_array(path: Path) -> LatentArray:
     """Of an .npy or .npz file, which of them its first bytes tell."""
     with regular_file(path) as file:
         start = read_at(file, len(MAGIC), 0)

@@ -1,11 +1,9 @@
 """Where latent points come from: drawn from the prior by seed, given as an array, read from a file."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +11,58 @@ import numpy.typing as npt
 from vae_serve.errors import SourceError
 from vae_serve.model import samplers
 from vae_serve.model.samplers import Floats
-from vae_serve.sources.latent_files import Points, read_points
+
+if TYPE_CHECKING:
+    from vae_serve.sources.latent_files import LatentArray
+
+# The readers of files are imported where a file is given: samples of the prior need none of them.
 
 _BLOCK = 1 << 16  # rows looked at in one go
+
+
+class Rows(Protocol):
+    """Where the numbers of latent points come from."""
+
+    def __call__(self, start: int, stop: int) -> Floats:
+        """Some neighbouring points, (stop - start, d)."""
+        ...
+
+    def select(self, start: int, stop: int) -> "Rows":
+        """Just those, under their own numbers, small enough to be pickled."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriorRows:
+    """Samples of the prior by seed and number."""
+
+    seed: int
+    latent_dim: int
+
+    def __call__(self, start: int, stop: int) -> Floats:
+        """Samples `start` to `stop`."""
+        return samplers.sample_prior(self.seed, start, stop, self.latent_dim)
+
+    def select(self, start: int, stop: int) -> "PriorRows":
+        """The same: two numbers."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """The rows of an array, in memory or in a file."""
+
+    points: "LatentArray"
+    first: int = 0
+    """The number of the first row."""
+
+    def __call__(self, start: int, stop: int) -> Floats:
+        """Rows `start` to `stop`, as float32."""
+        return _as_float32(self.points[start - self.first : stop - self.first])
+
+    def select(self, start: int, stop: int) -> "ArrayRows":
+        """The numbers themselves, which are fewer than those of the pictures that they become."""
+        return ArrayRows(self(start, stop), start)
 
 
 @dataclass(frozen=True)
@@ -23,26 +70,36 @@ class LatentSource:
     """`count` points of a latent space, any range of them at any time."""
 
     count: int
-    rows: Callable[[int, int], Floats]
-    """(start, stop) -> (stop - start, d)"""
+    given: Rows
     about: dict[str, Any]
     """What they are, so that a job is continued with the same ones; JSON values."""
     missing: tuple[int, ...] = ()
     """Rows of a file that have no vector, and are NaN."""
+    first: int = 0
+    """The number of the first point among those given."""
 
-    def part(self, start: int, stop: int) -> "LatentSource":
-        """The points `start` to `stop`."""
+    def rows(self, start: int, stop: int) -> Floats:
+        """Points `start` to `stop`, (stop - start, d)."""
+        return self.given(self.first + start, self.first + stop)
+
+    def share(self, start: int, stop: int) -> "LatentSource":
+        """The points `start` to `stop`, counted from 0: one machine's."""
         return LatentSource(
             stop - start,
-            partial(_shifted, self.rows, start),
+            self.given,
             {**self.about, "part": [start, stop]},
             tuple(row - start for row in self.missing if start <= row < stop),
+            self.first + start,
         )
+
+    def select(self, start: int, stop: int) -> "LatentSource":
+        """For another process, which needs no others than `start` to `stop`; they keep their numbers."""
+        return replace(self, given=self.given.select(self.first + start, self.first + stop), missing=())
 
 
 def from_prior(seed: int, count: int, latent_dim: int) -> LatentSource:
     """The first `count` samples of a seed."""
-    return LatentSource(count, partial(_drawn, seed, latent_dim), {"seed": seed, "count": count})
+    return LatentSource(count, PriorRows(seed, latent_dim), {"seed": seed, "count": count})
 
 
 def from_array(array: npt.NDArray[Any]) -> LatentSource:
@@ -65,6 +122,8 @@ class LatentFile:
         """Raises SourceError: no such file, another kind of file, another latent size, or a number that is not finite
         as float32.
         """
+        from vae_serve.sources.latent_files import read_points
+
         path = self.path
         points, nulls = read_points(path)
         if points.ndim != 2 or points.dtype.kind not in "fiu":
@@ -76,7 +135,7 @@ class LatentFile:
         return _checked(points, path, nulls)
 
 
-def _checked(points: Points, where: object, nulls: bool) -> LatentSource:
+def _checked(points: "LatentArray", where: object, nulls: bool) -> LatentSource:
     """The source of these points; `nulls` where a row of NaN stands for one without a vector."""
     digest = hashlib.sha256()
     missing: list[int] = []
@@ -93,21 +152,9 @@ def _checked(points: Points, where: object, nulls: bool) -> LatentSource:
             )
         digest.update(rows.tobytes())
     about = {"sha256": digest.hexdigest(), "count": len(points)}
-    return LatentSource(len(points), partial(_sliced, points), about, tuple(missing))
+    return LatentSource(len(points), ArrayRows(points), about, tuple(missing))
 
 
 def _as_float32(values: npt.NDArray[Any]) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 becomes infinite, and is refused
         return np.asarray(values, np.float32)
-
-
-def _sliced(points: Points, start: int, stop: int) -> Floats:
-    return _as_float32(points[start:stop])
-
-
-def _drawn(seed: int, latent_dim: int, start: int, stop: int) -> Floats:
-    return samplers.draws(seed, start, stop, latent_dim)
-
-
-def _shifted(rows: Callable[[int, int], Floats], by: int, start: int, stop: int) -> Floats:
-    return rows(by + start, by + stop)

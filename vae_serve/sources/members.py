@@ -11,6 +11,8 @@ import weakref
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.described import changed
 from vae_serve.sources.files import FILE_LIMIT, Stamp
 from vae_serve.sources.listing import is_picture
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
 
 Places = npt.NDArray[np.int64]  # (n, the fields of Place)
+
+# Most names: no part is empty, hidden, `.` or `..`, there is no NUL, and no drive in front.
+_PLAIN = re.compile(rb"(?![A-Za-z]:/|__MACOSX/)[^./\0][^/\0]*(?:/[^./\0][^/\0]*)*")
 
 _MOST_LINKS = 40  # from one link to the next, as in Linux
 
@@ -48,25 +54,67 @@ class Failure(NamedTuple):
     message: str
 
 
+@dataclass(frozen=True)
+class ArchiveKind:
+    """How archives of a kind are read."""
+
+    name: str
+    open_file: Callable[[Path], AbstractContextManager[tuple[int, Stamp]]]
+    """The file that members are read from, and the archive's stamp."""
+    read: Callable[[int, Place], bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class ArchivedFiles:
+    """Some members of an archive whose directory has been read."""
+
+    kind: ArchiveKind
+    path: Path
+    stamp: Stamp
+    names: Names
+    first: int
+    """The row of the first of them."""
+    places: Places
+    failures: dict[int, Failure]
+    """By row."""
+
+    def open(self) -> "Archive":
+        """Raises SourceError where the archive cannot be read, or has changed since."""
+        with self.kind.open_file(self.path) as (file, stamp):
+            if stamp != self.stamp:
+                raise changed(self.path)
+            return Archive(self, file)
+
+    def select(self, rows: range) -> "ArchivedFiles":
+        """Some neighbouring rows alone."""
+        failures = {row: why for row, why in self.failures.items() if row in rows}
+        places = self.places[rows.start - self.first : rows.stop - self.first]
+        path = self.path.absolute()
+        return replace(
+            self, path=path, names=self.names.select(rows), first=rows.start, places=places, failures=failures
+        )
+
+
 class Archive:
     """Pictures of one opened file, in sorted order of their names."""
 
-    def __init__(
-        self,
-        kind: str,
-        file: int,
-        names: list[bytes],
-        places: Places,
-        failures: dict[int, Failure],
-        read: Callable[[int, Place], bytes],
-    ) -> None:
-        """The file stays open for as long as this does. `places` are the fields of `Place`, `failures` by row."""
-        self.kind = kind
-        self.names: Names = PackedNames(names)
+    def __init__(self, listed: ArchivedFiles, file: int) -> None:
+        """The file stays open for as long as this does."""
+        self.kind, self.names = listed.kind.name, listed.names
         self.skipped: Counter[str] = Counter()
-        self._places = places
-        self._failures, self._read, self._file = failures, read, os.dup(file)
+        self._listed = listed
+        self._first, self._places = listed.first, listed.places
+        self._failures, self._read, self._file = listed.failures, listed.kind.read, os.dup(file)
         weakref.finalize(self, os.close, self._file)
+
+    @property
+    def where(self) -> str:
+        """The archive's path."""
+        return str(self._listed.path)
+
+    def select(self, rows: range) -> ArchivedFiles:
+        """The names and places of some neighbouring rows."""
+        return self._listed.select(rows)
 
     def labels(self, rows: range) -> Labels:
         """The first folder's name within the archive."""
@@ -76,7 +124,8 @@ class Archive:
         """Each member's bytes, or why there are none: `unsafe_name`, `duplicate`, `encrypted`, `unsupported`,
         `not_a_file`, `too_large`, `truncated`, `checksum`, `damaged`, `unreadable`.
         """
-        for row, numbers in zip(rows, self._places[rows.start : rows.stop].tolist(), strict=True):
+        places = self._places[rows.start - self._first : rows.stop - self._first]
+        for row, numbers in zip(rows, places.tolist(), strict=True):
             place = Place(*numbers)
             try:
                 if row in self._failures:
@@ -130,7 +179,7 @@ class Members:
             self._links[len(self._names)] = target, earlier
         self.add(name, Place(0))
 
-    def archive(self, kind: str, path: Path, file: int, read: Callable[[int, Place], bytes]) -> Archive:
+    def archive(self, kind: ArchiveKind, path: Path, file: int, stamp: Stamp) -> Archive:
         """The pictures among them.
 
         Raises:
@@ -146,15 +195,12 @@ class Members:
         names = [self._names[number] for number in wanted]
         failures = {row: self._failures[number] for row, number in enumerate(wanted) if number in self._failures}
         failures |= _duplicates(names)
-        archive = Archive(kind, file, names, places[wanted], failures, read)
+        archive = Archive(ArchivedFiles(kind, path, stamp, PackedNames(names), 0, places[wanted], failures), file)
         archive.skipped = self.skipped
         return archive
 
     def _is_wanted(self, number: int, name: bytes) -> bool:
-        folders_and_file = name.split(b"/")
-        if folders_and_file[0] == b"__MACOSX" or any(
-            part.startswith(b".") and part != b".." for part in folders_and_file
-        ):
+        if not _PLAIN.fullmatch(name) and _is_hidden(name):
             self.skipped["hidden"] += 1
         elif is_picture(name):
             return True
@@ -192,6 +238,11 @@ class Members:
         return Failure("not_a_file", "it is a link that leads to itself")
 
 
+def _is_hidden(name: bytes) -> bool:
+    parts = name.split(b"/")
+    return parts[0] == b"__MACOSX" or any(part.startswith(b".") and part != b".." for part in parts)
+
+
 def _text(name: bytes) -> str:
     return shown(name.replace(b"\0", b"\\x00"))
 
@@ -206,6 +257,8 @@ def normal(name: bytes) -> bytes:
 
 def _safe(name: bytes) -> tuple[bytes, Failure | None]:
     """A member's name as a row's path; and why it is none that may be read."""
+    if _PLAIN.fullmatch(name):
+        return name, None
     name = normal(name)
     if b"\0" in name:
         return name.replace(b"\0", b"\\x00"), Failure("unsafe_name", "its name holds a NUL byte")

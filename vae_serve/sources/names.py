@@ -29,6 +29,10 @@ class Names(Protocol):
         """The same as `shown` has them."""
         ...
 
+    def select(self, rows: range) -> "Names":
+        """The names of some neighbouring rows alone, under the rows' own numbers; it can be pickled."""
+        ...
+
     def fingerprint(self) -> str:
         """SHA-256 over all names."""
         ...
@@ -39,9 +43,10 @@ class PackedNames:
 
     BLOCK = 64
 
-    def __init__(self, names: Iterable[bytes]) -> None:
+    def __init__(self, names: Iterable[bytes], first: int = 0) -> None:
+        """`first`: the row of the first of them."""
         self._blocks: list[bytes] = []
-        self.count = 0
+        self.count, self._first_row = 0, first
         block: list[bytes] = []
         for name in names:
             block.append(name)
@@ -59,19 +64,28 @@ class PackedNames:
         self.count += len(block)
 
     def __getitem__(self, rows: range) -> list[bytes]:
-        found: list[bytes] = []
-        first = rows.start // self.BLOCK
-        for packed in self._blocks[first : -(-rows.stop // self.BLOCK)]:
-            found += packed.split(b"\0")
-        return found[rows.start - first * self.BLOCK :][: len(rows)]
+        names: list[bytes] = []
+        blocks, skipped = self._blocks_of(rows)
+        for packed in blocks:
+            names += packed.split(b"\0")
+        return names[skipped:][: len(rows)]
+
+    def select(self, rows: range) -> "PackedNames":
+        """The names of some neighbouring rows alone, under the rows' own numbers."""
+        return PackedNames(self[rows], rows.start)
+
+    def _blocks_of(self, rows: range) -> tuple[list[bytes], int]:
+        """The blocks that some rows lie in, and how many names come before them there."""
+        start, stop = rows.start - self._first_row, rows.stop - self._first_row
+        first = start // self.BLOCK
+        return self._blocks[first : -(-stop // self.BLOCK)], start - first * self.BLOCK
 
     def text(self, rows: range) -> Text:
         """The names of some neighbouring rows as `shown` has them."""
         import numpy as np
 
-        first = rows.start // self.BLOCK
-        skipped = rows.start - first * self.BLOCK
-        ended = b"\0".join(self._blocks[first : -(-rows.stop // self.BLOCK)]) + b"\0"
+        blocks, skipped = self._blocks_of(rows)
+        ended = b"\0".join(blocks) + b"\0"
         try:
             ended.decode("utf-8")  # nearly always they are that already
         except UnicodeDecodeError:
@@ -110,6 +124,10 @@ class Numbers:
             text[:, group] = _four_digits()[four]
         digits = text.view(np.uint8)[:, -self._digits :]
         return digits.tobytes(), np.arange(len(rows) + 1, dtype=np.int32) * np.int32(self._digits)
+
+    def select(self, rows: range) -> "Numbers":
+        """All of them: they are a count."""
+        return self
 
     def fingerprint(self) -> str:
         """SHA-256 over their count, which says it all."""

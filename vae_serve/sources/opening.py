@@ -16,9 +16,10 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import SourceError, UsageError
+from vae_serve.sources.described import Described
 from vae_serve.sources.folders import TABLES, FolderSource
 from vae_serve.sources.listing import Listing, is_picture
 from vae_serve.sources.regular import status
@@ -36,14 +37,6 @@ _LISTS = (".txt", ".lst", ".list")
 _JOB_STATE = (".job", "_job")  # of a folder that embed has written
 
 
-class Source(Protocol):
-    """A description of where rows come from; frozen, and pickled as it is."""
-
-    def open(self) -> "Pictures | Arrays":
-        """Raises SourceError where it cannot be read, or holds no pictures."""
-        ...
-
-
 def open_source(source: str, listing: Listing | None = None, exclude: Iterable[Path] = ()) -> "Pictures | Arrays":
     """The opened source that a command line's word names; `listing` where it is a folder and has begun.
 
@@ -59,7 +52,7 @@ def open_source(source: str, listing: Listing | None = None, exclude: Iterable[P
     return described.open()
 
 
-def describe(source: str, exclude: Iterable[Path] = ()) -> Source:
+def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures | Arrays]":
     """The source that a command line's word names; nothing is read yet but standard input.
 
     Raises:
@@ -83,7 +76,7 @@ def describe(source: str, exclude: Iterable[Path] = ()) -> Source:
     return FolderSource(path, tuple(exclude)) if stat.S_ISDIR(about.st_mode) else _describe_file(path)
 
 
-def _describe_absent(source: str, exclude: tuple[Path, ...]) -> Source:
+def _describe_absent(source: str, exclude: tuple[Path, ...]) -> "Described[Pictures | Arrays]":
     """A word that is no file's name: FILE.npz:NAME, or a pattern."""
     file, _, name = source.rpartition(":")
     if file.lower().endswith(".npz"):
@@ -107,7 +100,7 @@ def _refuse_ambiguous(folder: Path) -> None:
         )
 
 
-def _describe_file(path: Path) -> Source:  # noqa: PLR0911  a return for each kind
+def _describe_file(path: Path) -> "Described[Pictures | Arrays]":  # noqa: PLR0911  a return for each kind
     name = path.name.lower()
     if name.endswith(".zip"):
         from vae_serve.sources.zip_archive import ZipSource

@@ -41,6 +41,7 @@ def values(column: pa.ChunkedArray, size: int | None = None, dtype: npt.DTypeLik
     parts = []
     for chunk in column.chunks:
         rows = np.full((len(chunk), size), np.nan, dtype)
-        rows[np.asarray(chunk.is_valid())] = np.asarray(chunk.flatten(), dtype).reshape(-1, size)
+        valid = np.asarray(chunk.is_valid())
+        rows[valid] = np.asarray(chunk.flatten(), dtype).reshape(np.count_nonzero(valid), size)  # of nulls alone: 0, 0
         parts.append(rows)
     return np.concatenate(parts) if parts else np.empty((0, size), dtype)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.described import Unchanged
 from vae_serve.sources.files import Stamp
 from vae_serve.sources.labels import label_text
 from vae_serve.sources.names import Labels, Names, Numbers
@@ -52,6 +53,8 @@ class Table:
     kind = "parquet"
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.where = str(paths[0])
+        self._paths = paths
         self._files = [_File(path) for path in paths]
         first = self._files[0]
         for other in self._files[1:]:
@@ -68,6 +71,10 @@ class Table:
             raise SourceError(f"{first.path} has no rows")
         self.names: Names = Numbers(count)
         self.skipped: Counter[str] = Counter()
+
+    def select(self, rows: range) -> "Unchanged[Table]":
+        """The files, whichever rows they are: their rows have no names of their own."""
+        return Unchanged(TableSource(tuple(path.absolute() for path in self._paths)), self.fingerprint())
 
     def labels(self, rows: range) -> Labels:
         """The label column as text, or the names that Hugging Face keeps for its numbers."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_serve.errors import ImageError, SourceError
-from vae_serve.sources.members import Archive, Failure, Members, Place
+from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members, Place
 from vae_serve.sources.names import shown
 from vae_serve.sources.regular import read_at
 from vae_serve.sources.unpacking import unpacked_file
@@ -42,10 +42,10 @@ class TarSource:
                 the temporary file.
         """
         members = Members()
-        with unpacked_file(self.path) as (file, _):
+        with unpacked_file(self.path) as (file, stamp):
             for member in _Reader(file, self.path).members():
                 member.add_to(members)
-            return members.archive("tar", self.path, file, _read_member)
+            return members.archive(_TAR, self.path, file, stamp)
 
 
 def _read_member(file: int, place: Place) -> bytes:
@@ -53,6 +53,9 @@ def _read_member(file: int, place: Place) -> bytes:
     if len(data) != place.size:
         raise ImageError("truncated", f"the archive ends after {len(data):,} of its {place.size:,} bytes")
     return data
+
+
+_TAR = ArchiveKind("tar", unpacked_file, _read_member)
 
 
 @dataclass

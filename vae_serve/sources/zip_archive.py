@@ -1,13 +1,16 @@
 """The pictures of a zip archive."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.files import Stamp
 from vae_serve.sources.listing import is_picture
-from vae_serve.sources.members import Archive, Failure, Members
+from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members
 from vae_serve.sources.names import shown
-from vae_serve.sources.regular import regular_file
+from vae_serve.sources.regular import file_stamp, regular_file
 from vae_serve.sources.zip_directory import Entry, entries, local_name, read_member
 
 _LONGEST_TARGET = 4096  # bytes of a symbolic link
@@ -26,7 +29,7 @@ class ZipSource:
             SourceError: it is damaged, or holds no pictures.
         """
         members = Members()
-        with regular_file(self.path) as file:
+        with _opened(self.path) as (file, stamp):
             for entry in entries(file, self.path):
                 if not is_picture(entry.name) and is_picture(local := local_name(file, entry.place)):
                     raise SourceError(
@@ -34,7 +37,16 @@ class ZipSource:
                         f"where the member itself has the picture's name {shown(local)}"
                     )
                 _add(members, file, entry)
-            return members.archive("zip", self.path, file, read_member)
+            return members.archive(_ZIP, self.path, file, stamp)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, Stamp]]:
+    with regular_file(path) as file:
+        yield file, file_stamp(file)
+
+
+_ZIP = ArchiveKind("zip", _opened, read_member)
 
 
 def _add(members: Members, file: int, entry: Entry) -> None:

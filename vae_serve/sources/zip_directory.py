@@ -152,7 +152,7 @@ def _parse(file: int, path: Path, directory: _Directory) -> Iterator[Entry]:
         if mark != _ENTRY_MARK or stop > len(window):
             raise _damaged(path, f"its directory is damaged at byte {at:,}")
         raw = window[texts : texts + name_size]
-        extra = _extra_fields(window[texts + name_size : texts + name_size + extra_size])
+        extra = _extra_fields(window[texts + name_size : texts + name_size + extra_size]) if extra_size else {}
         failure = None
         if _MOST32 in {size, packed, offset} and _ZIP64 in extra:
             try:
@@ -195,6 +195,8 @@ def _long_sizes(field: bytes, *sizes: int) -> Iterator[int]:
 
 def _name(raw: bytes, flags: int, extra: dict[int, bytes]) -> bytes:
     """As UTF-8: by the flag, by the Unicode path field where it is of this very name, by what it looks like."""
+    if not extra and raw.isascii():
+        return raw.replace(b"\\", b"/")
     name = raw
     field = extra.get(_UNICODE_PATH, b"")
     if not flags & _UTF8:

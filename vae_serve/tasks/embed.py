@@ -9,8 +9,8 @@ from typing import Any
 
 from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
+from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
-from vae_serve.jobs.engines import inline
 from vae_serve.jobs.folder import STATS, Job, open_job
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.sealed import SEALED
@@ -19,9 +19,11 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import ResultFormat, VectorResult
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
+from vae_serve.tasks.bundle_folder import network_sha256
+from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.embedding import RECORD, EmbedSpec
-from vae_serve.tasks.source_plan import network_sha256, refuse_changed, source_json
+from vae_serve.tasks.embed_shard import RECORD, EmbedSpec
+from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
 
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
@@ -48,6 +50,8 @@ class EmbedOptions:
     """Seconds that one picture may take to decode."""
     overwrite: bool = False
     rows_per_shard: int = ROWS_PER_SHARD
+    engine: str = "inline"
+    """Of `jobs.engines.ENGINES`."""
 
 
 def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: EmbedOptions, report: Report) -> Json:
@@ -61,6 +65,7 @@ def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
         BundleError: the encoder cannot be run.
     """
     refuse_other_shape(source, rule)
+    engine = engines.named(options.engine)
     begun = time.perf_counter()
     spec = _spec(source, bundle, rule, options)
     with open_job(options.out, spec.plan, RECORD, options.overwrite) as job:
@@ -76,12 +81,12 @@ def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
             job.commit(shard, result.files, result.record)
 
         if missing:
-            inline.run(spec, missing, commit, progress, private=job.store.descriptors)
+            engine(spec, missing, commit, progress, private=job.store.descriptors)
         if not job.finished:
             from vae_serve.results import tables
 
             tables.finish(job, spec.result)
-        stats = _statistics(job, spec, made, time.perf_counter() - begun)
+        stats = _statistics(job, source, bundle, options.workers, made, time.perf_counter() - begun)
         if made or not (job.store.exists(STATS) or job.store.exists(SEALED)):
             job.finish(stats)
     return stats
@@ -107,7 +112,15 @@ def _spec(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
         share=options.share,
     )
     return EmbedSpec(
-        source, bundle, rule, result, plan, options.seed, options.workers, options.batch, options.picture_timeout
+        opened_source(source),
+        opened_bundle(bundle),
+        rule,
+        result,
+        plan,
+        options.seed,
+        options.workers,
+        options.batch,
+        options.picture_timeout,
     )
 
 
@@ -119,7 +132,7 @@ def _stop_at(failed: int, options: EmbedOptions) -> None:
         )
 
 
-def _statistics(job: Job, spec: EmbedSpec, made: int, seconds: float) -> Json:
+def _statistics(job: Job, source: Pictures | Arrays, bundle: Bundle, workers: int, made: int, seconds: float) -> Json:
     """Counts over all shards, and how fast this run was."""
     records = [job.records[shard.number] for shard in job.plan.shards]
 
@@ -131,16 +144,16 @@ def _statistics(job: Job, spec: EmbedSpec, made: int, seconds: float) -> Json:
 
     stages: dict[str, float] = summed("seconds")
     return {
-        "model": str(spec.bundle.path),
+        "model": str(bundle.path),
         "images": sum(record["rows"] for record in records),
         "failed": sum(record["failed"] for record in records),
         "errors": summed("errors"),
         "notes": summed("notes"),
-        "skipped": dict(spec.source.skipped),
+        "skipped": dict(source.skipped),
         "this_run": {"images": made, "seconds": seconds, "images_per_second": made / seconds},
         "seconds": stages,
-        "limiting_stage": _limiting(stages, spec.workers),
-        "workers": spec.workers,
+        "limiting_stage": _limiting(stages, workers),
+        "workers": workers,
     }
 
 

@@ -1,7 +1,7 @@
 """Pictures from latent points: the latent plane, samples of the prior, given points, the way between two pictures.
 
 A picture shows one point or tiles several. All points are decoded in batches, on all cores; a file or folder appears
-under its name when it is whole. A long job goes on where it was stopped, see `generating`.
+under its name when it is whole. A long job goes on where it was stopped, see `generate_shard`.
 """
 
 import os
@@ -24,7 +24,7 @@ from vae_serve.storage.publish import Destination, publish_file
 from vae_serve.tasks.generate_options import GenerateOptions, check, is_png
 from vae_serve.tasks.rendering import Bytes, Tiling, render_one
 
-# What many pictures need, `generating`, is imported there: one is to be there at once.
+# What many pictures need, `generate_shard`, is imported there: one is to be there at once.
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., Non
     if not count:
         raise UsageError(f"--shard {which}/{shares} of {whole:,} pictures is none; ask for at most {whole:,} shares")
     if shares > 1:
-        points = points.part(first * tiling.points, min(last * tiling.points, points.count))
+        points = points.share(first * tiling.points, min(last * tiling.points, points.count))
     if whole == 1 and is_png(out):
         destination = Destination(out, "a picture that generate wrote", earlier.is_picture, options.overwrite)
         picture = render_one(Model(bundle, threads=options.workers), points, tiling)
         contents = png.encode(_labelled(picture, options) if options.axes else picture)
         publish_file(destination, lambda file: file.write(contents))
     else:
-        from vae_serve.results.picture_files import Numbering
-        from vae_serve.tasks.generating import render_many
+        from vae_serve.results.picture_writer import Numbering
+        from vae_serve.tasks.generate_shard import render_many
 
         numbering = Numbering(first, whole)
-        render_many(bundle, points, tiling, out, options.overwrite, options.workers, report, numbering)
+        render_many(bundle, points, tiling, out, options.overwrite, options.workers, report, numbering, options.engine)
     return Result(out, count, points.count, points.missing)
 
 

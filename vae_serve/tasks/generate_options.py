@@ -27,6 +27,7 @@ class GenerateOptions:
     overwrite: bool = False
     workers: int = 1  # decoding threads
     share: tuple[int, int] = (1, 1)  # of the pictures: this machine's I of N, counted from 1
+    engine: str = "inline"  # of `jobs.engines.ENGINES`
 
     @property
     def plane(self) -> bool:

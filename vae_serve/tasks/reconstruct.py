@@ -16,16 +16,18 @@ import pyarrow.parquet as pq
 
 from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
+from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
-from vae_serve.jobs.engines import inline
 from vae_serve.jobs.plan import STATE, Json, Plan
 from vae_serve.model.bundle import Bundle
 from vae_serve.results import earlier, writers
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
+from vae_serve.tasks.bundle_folder import network_sha256
+from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.reconstructing import FOLDER, RECORD, ReconstructSpec, per_sheet, rows_per_shard
-from vae_serve.tasks.source_plan import network_sha256, refuse_changed, source_json
+from vae_serve.tasks.reconstruct_shard import FOLDER, RECORD, ReconstructSpec, per_sheet, rows_per_shard
+from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
 from vae_serve.tasks.staged import StagedJob
 
 Report = Callable[..., None]  # told (pictures done, pictures in all, errors=so many)
@@ -41,6 +43,8 @@ class ReconstructOptions:
     picture_timeout: float = PICTURE_TIMEOUT
     """Seconds that one picture may take to decode."""
     overwrite: bool = False
+    engine: str = "inline"
+    """Of `jobs.engines.ENGINES`."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,16 @@ def reconstruct(
         BundleError: the bundle has no networks that run.
     """
     refuse_other_shape(source, rule)
+    engine = engines.named(options.engine)
     plan = Plan(
         _description(source, bundle, rule),
         source.names.count,
         results=(f"{FOLDER}/{earlier.ERRORS}",),
         rows_per_shard=rows_per_shard(rule),
     )
-    spec = ReconstructSpec(source, bundle, rule, plan, options.workers, options.picture_timeout)
+    spec = ReconstructSpec(
+        opened_source(source), opened_bundle(bundle), rule, plan, options.workers, options.picture_timeout
+    )
     out = options.out
     staged = StagedJob(out, "a result of reconstruct", earlier.is_reconstruction, plan, RECORD, options.overwrite)
     with staged.open() as job:
@@ -94,7 +101,7 @@ def reconstruct(
         missing = job.missing
         done, failed = plan.rows - sum(map(len, missing)), sum(record["failed"] for record in job.records.values())
         job.store.folder(FOLDER)
-        inline.run(
+        engine(
             spec,
             missing,
             lambda shard, result: job.commit(shard, result.files, result.record),

@@ -24,9 +24,13 @@ class Tiling:
         """How many pictures some points make; the last tile may have gaps."""
         return -(-points.count // self.points)
 
+    def range(self, points: LatentSource, start: int, stop: int) -> tuple[int, int]:
+        """Which points pictures `start` to `stop` are made of."""
+        return start * self.points, min(stop * self.points, points.count)
+
     def rows(self, points: LatentSource, start: int, stop: int) -> Floats:
         """The points of pictures `start` to `stop`; NaN, which is drawn black, in the gaps."""
-        z = points.rows(start * self.points, min(stop * self.points, points.count))
+        z = points.rows(*self.range(points, start, stop))
         gap = (stop - start) * self.points - len(z)
         return np.pad(z, ((0, gap), (0, 0)), constant_values=np.nan) if gap else z
 

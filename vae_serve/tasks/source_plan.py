@@ -1,4 +1,4 @@
-"""What a plan and its records say of the source and the model, and whether pictures have changed since."""
+"""What a plan and its records say of the source, and whether pictures have changed since."""
 
 import hashlib
 import time
@@ -8,22 +8,21 @@ import numpy.typing as npt
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.folder import Job
+from vae_serve.jobs.opened import Opened
 from vae_serve.jobs.plan import Json
-from vae_serve.model.bundle import Bundle
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
 
 
+def opened_source(source: Pictures | Arrays) -> Opened[Pictures | Arrays]:
+    """For a spec."""
+    return Opened(source, lambda: source.select(range(source.names.count)))
+
+
 def source_json(source: Pictures | Arrays) -> Json:
     """The source in a plan."""
     return {"kind": source.kind, "pictures": source.names.count, "fingerprint": source.fingerprint()}
-
-
-def network_sha256(bundle: Bundle, role: str) -> str | None:
-    """Of the file of a bundle's "encoder" or "decoder"; None where it has none."""
-    network = bundle.manifest.encoder if role == "encoder" else bundle.manifest.decoder
-    return next((entry.sha256 for entry in bundle.manifest.files if network and entry.path == network.file), None)
 
 
 def lengths_sha256(lengths: npt.NDArray[np.int64]) -> str:

@@ -9,14 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import SourceError
+from vae_serve.images.array_pixels import integers_to_bytes, is_deep
 from vae_serve.images.pixels import PixelRule, to_bytes
 
 IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "label", "y")
-CHUNK = 4096  # images at a time
-DEEP = (
-    1 << 14
-)  # levels that uint16 pixels have to reach: below, they are of fewer bits than 16, and nothing says how many
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -124,8 +121,7 @@ def _labels(labels: Array, images: int, what: str) -> Labels:
 def as_bytes(array: Array, what: str, note: Note) -> Bytes:
     """Pixels as (n, H, W, C) uint8.
 
-    Bytes as they are; truth values 0 and 255; integers 0..255 of any type as they are; uint16 beyond 255 scaled by
-    255/65535, as 16-bit picture files are; floats 0..1 rounded to 1/255.
+    Bytes as they are; truth values and integers as `array_pixels` says; floats 0..1 rounded to 1/255.
 
     Raises:
         SourceError: another shape or type, no images, or a value out of range; `what` names the array.
@@ -140,7 +136,7 @@ def as_bytes(array: Array, what: str, note: Note) -> Bytes:
         case "u" if array.dtype.itemsize == 1:
             return array
         case "b":
-            return np.where(array, np.uint8(255), np.uint8(0))
+            return integers_to_bytes(array, deep=False)
         case "u" | "i":
             return _from_integers(array, what, note)
         case "f":
@@ -150,20 +146,11 @@ def as_bytes(array: Array, what: str, note: Note) -> Bytes:
 
 def _from_integers(array: Array, what: str, note: Note) -> Bytes:
     low, high = int(array.min()), int(array.max())
-    if low >= 0 and high <= 255:
-        return array.astype(np.uint8)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        if high < DEEP:
-            raise SourceError(
-                f"{what} holds {low:,} to {high:,} in uint16: too much for 8 bits, and not a quarter of 16; "
-                "scale it to 0 to 255, or to 0 to 65,535"
-            )
+    deep = is_deep(array.dtype, high, what)
+    if deep:
         note(f"{what} holds {low:,} to {high:,} in uint16: taken for 0 to 65,535, and scaled to 0 to 255")
-        levels = np.empty(array.shape, np.uint8)
-        for start in range(0, len(array), CHUNK):
-            wide = array[start : start + CHUNK].astype(np.uint32)
-            levels[start : start + CHUNK] = (wide * 255 + 0x7FFF) // 0xFFFF
-        return levels
+    if deep or (low >= 0 and high <= 255):
+        return integers_to_bytes(array, deep)
     raise SourceError(f"{what} holds {low} to {high}; integer pixels are 0 to 255, or in uint16 0 to 65,535")
 
 

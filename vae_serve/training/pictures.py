@@ -40,7 +40,7 @@ def write(
         prior = metrics.prior_log_density(z).reshape(shape)[::-1]
         figures["posterior"] = plots.posterior(density, prior, SPAN)
     else:
-        figures["grid"] = plots.samples(decode(samplers.draws(0, 0, 225, dimensions)), 15)
+        figures["grid"] = plots.samples(decode(samplers.sample_prior(0, 0, 225, dimensions)), 15)
         figures["posterior"] = plots.units(z_mean, z_log_var)
     shown = images[:60]
     figures["reconstructions"] = plots.reconstructions(shown, decode(metrics.encoded(encode, shown)[0]))

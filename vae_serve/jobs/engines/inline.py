@@ -6,11 +6,9 @@ from threading import Thread
 
 from vae_serve.jobs.assembler import ShardAssembler
 from vae_serve.jobs.plan import Shard
-from vae_serve.jobs.task import Batch, OnDone, PieceT, ShardResult, Spec, Work
+from vae_serve.jobs.task import Batch, OnDone, PieceT, Progress, ShardResult, Spec, Work
 
 TICK = 0.1  # seconds between two reports
-
-Progress = Callable[[int, int], None]  # told (rows done, rows failed) now and then; what it raises ends the run
 
 
 def run(

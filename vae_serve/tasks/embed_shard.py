@@ -3,8 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,10 @@ from vae_serve.model import samplers
 from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import VectorResult
 from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import not_finite
 from vae_serve.tasks.source_plan import lengths_sha256
-
-if TYPE_CHECKING:
-    pass
 
 # onnxruntime and pyarrow are imported where they are first needed: while they load, other processes decode already.
 
@@ -49,8 +47,8 @@ RECORD = {  # a shard's
 class EmbedSpec:
     """What to embed, with what, and how."""
 
-    source: Pictures | Arrays
-    bundle: Bundle
+    source: Described[Pictures | Arrays]
+    bundle: Described[Bundle]
     rule: PixelRule
     result: VectorResult
     plan: Plan
@@ -63,13 +61,18 @@ class EmbedSpec:
     picture_timeout: float
     """Seconds that one picture may take to decode."""
 
+    def for_shard(self, shard: Shard) -> "EmbedSpec":
+        """The same, with the names of one shard's pictures alone."""
+        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)))
+
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "EmbedWork":
         """Begins to decode; opens the encoder meanwhile."""
         begun_ns = time.time_ns()
-        wanted = max(ARRAY_ROWS if isinstance(self.source, Arrays) else BATCH_ROWS, self.batch)
+        source = self.source.open()
+        wanted = max(ARRAY_ROWS if isinstance(source, Arrays) else BATCH_ROWS, self.batch)
         rows = max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
         decoding = DecodeLanes(
-            self.source,
+            source,
             self.rule,
             missing,
             rows,
@@ -77,7 +80,7 @@ class EmbedSpec:
             picture_timeout=self.picture_timeout,
             private=private,
         )
-        return EmbedWork(self, decoding, begun_ns)
+        return EmbedWork(self, source, decoding, begun_ns)
 
 
 @dataclass
@@ -109,6 +112,7 @@ class EmbedWork:
     """The missing shards of an `embed` job, under way."""
 
     spec: EmbedSpec
+    source: Pictures | Arrays
     decoding: DecodeLanes
     begun_ns: int
 
@@ -116,7 +120,7 @@ class EmbedWork:
         try:
             from vae_serve.model.model import Model
 
-            self._model: Model = Model(self.spec.bundle, threads=1, batch=self.spec.batch)
+            self._model: Model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
             self._model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
         except BaseException:
             self.decoding.stop(finished=False)
@@ -153,14 +157,14 @@ class EmbedWork:
         rows = range(shard.start, shard.stop)
         outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in ("z_mean", "z_log_var")}
         if "z" in spec.result.outputs:
-            noise = samplers.draws(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
+            noise = samplers.sample_prior(spec.seed, rows.start, rows.stop, spec.result.latent_dim)
             outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
         failures = {row: why for piece in pieces for row, why in piece.failures.items()}
         pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
         columns = tables.columns(
             tables.ShardRows(
-                names=spec.source.names.text(rows),
-                labels=spec.source.labels(rows),
+                names=self.source.names.text(rows),
+                labels=self.source.labels(rows),
                 sizes=np.concatenate([piece.decoded.sizes for piece in pieces]),
                 errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in failures.items()},
                 vectors={name: outputs[name] for name in spec.result.outputs},

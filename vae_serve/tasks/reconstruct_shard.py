@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.model.model import Model
 from vae_serve.results import tables, writers
 from vae_serve.sources.arrays import Arrays
+from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
 from vae_serve.tasks.checks import not_finite
@@ -68,8 +69,8 @@ def rows_per_shard(rule: PixelRule) -> int:
 class ReconstructSpec:
     """What to reconstruct, with what."""
 
-    source: Pictures | Arrays
-    bundle: Bundle
+    source: Described[Pictures | Arrays]
+    bundle: Described[Bundle]
     rule: PixelRule
     plan: Plan
     workers: int
@@ -77,11 +78,16 @@ class ReconstructSpec:
     picture_timeout: float
     """Seconds that one picture may take to decode."""
 
+    def for_shard(self, shard: Shard) -> "ReconstructSpec":
+        """The same, with the names of one shard's pictures alone."""
+        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)))
+
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "ReconstructWork":
         """Begins to decode, a sheet's pictures at a time; opens the networks meanwhile."""
         begun_ns = time.time_ns()
+        source = self.source.open()
         decoding = DecodeLanes(
-            self.source,
+            source,
             self.rule,
             missing,
             per_sheet(self.rule),
@@ -89,7 +95,7 @@ class ReconstructSpec:
             picture_timeout=self.picture_timeout,
             private=private,
         )
-        return ReconstructWork(self, decoding, begun_ns)
+        return ReconstructWork(self, source, decoding, begun_ns)
 
 
 @dataclass(frozen=True)
@@ -124,12 +130,13 @@ class ReconstructWork:
     """The missing shards of a `reconstruct` job, under way."""
 
     spec: ReconstructSpec
+    source: Pictures | Arrays
     decoding: DecodeLanes
     begun_ns: int
 
     def __post_init__(self) -> None:
         try:
-            self._model = Model(self.spec.bundle, threads=1)  # the lanes bring the threads
+            self._model = Model(self.spec.bundle.open(), threads=1)  # the lanes bring the threads
         except BaseException:
             self.decoding.stop(finished=False)
             raise
@@ -160,7 +167,7 @@ class ReconstructWork:
 
     def assemble(self, shard: Shard, pieces: list[Sheet]) -> ShardResult:
         """A shard's sheets, and its rows as a Parquet file with a row group for each sheet."""
-        rows = [_table(self.spec.source, sheet) for sheet in pieces]
+        rows = [_table(self.source, sheet) for sheet in pieces]
         first = shard.start // per_sheet(self.spec.rule)
         files = {
             f"{FOLDER}/sheet-{number:05}.png": lambda file, image=sheet.image: file.write(image)
@@ -173,7 +180,7 @@ class ReconstructWork:
             "lengths_sha256": lengths_sha256(np.concatenate([sheet.decoded.lengths for sheet in pieces])),
             "mse": [float(sheet.mse[sheet.fine].sum()) for sheet in pieces],
             "reconstruction": [float(sheet.reconstruction[sheet.fine].sum()) for sheet in pieces],
-            "worst": _worst(self.spec.source, pieces),
+            "worst": _worst(self.source, pieces),
         }
         return ShardResult({**files, self.spec.plan.part(shard): lambda file: writers.write_tables(file, rows)}, record)
 

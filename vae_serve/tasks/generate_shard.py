@@ -4,21 +4,23 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vae_serve.errors import OutputError, UsageError
-from vae_serve.jobs.engines import inline
+from vae_serve.jobs import engines
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
-from vae_serve.results.picture_files import Numbering, PictureWriter, writer_for
+from vae_serve.results.picture_formats import writer_for
+from vae_serve.results.picture_writer import Numbering, PictureWriter
+from vae_serve.sources.described import Described
 from vae_serve.sources.latents import LatentSource
+from vae_serve.tasks.bundle_folder import network_sha256, opened
 from vae_serve.tasks.rendering import Tiling, decode
-from vae_serve.tasks.source_plan import network_sha256
 from vae_serve.tasks.staged import StagedJob
 
 SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory until the shard is written
@@ -37,13 +39,18 @@ TASK_POINTS = 1024  # that one thread decodes in one go
 class GenerateSpec:
     """Which points to decode, with what, and into which format."""
 
-    bundle: Bundle
+    bundle: Described[Bundle]
     points: LatentSource
     tiling: Tiling
     writer: PictureWriter
     plan: Plan
     workers: int
     """Decoding threads."""
+
+    def for_shard(self, shard: Shard) -> "GenerateSpec":
+        """The same, with one shard's points alone, and a writer that writes nothing into the job's folder."""
+        first, last = self.tiling.range(self.points, shard.start, shard.stop)
+        return replace(self, points=self.points.select(first, last), writer=self.writer.detached())
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "GenerateWork":
         """Opens the decoder."""
@@ -64,7 +71,7 @@ class GenerateWork:
 
     def __init__(self, spec: GenerateSpec, missing: Sequence[Shard]) -> None:
         self.spec = spec
-        self._model = Model(spec.bundle, threads=1)  # the lanes bring the threads
+        self._model = Model(spec.bundle.open(), threads=1)  # the lanes bring the threads
         self._batches = _PointBatches(spec, missing)
         self.lanes: Sequence[Iterator[PointRows]] = [self._batches] * spec.workers
 
@@ -79,9 +86,9 @@ class GenerateWork:
 
     def assemble(self, shard: Shard, pieces: list[RenderedRows]) -> ShardResult:
         """A shard's file, where it has one."""
-        write = self.spec.writer.shard([piece.taken for piece in pieces])
+        files = self.spec.writer.shard(self.spec.plan.part(shard), [piece.taken for piece in pieces])
         self._batches.shard_done()
-        return ShardResult({} if write is None else {self.spec.plan.part(shard): write}, {"pictures": len(shard)})
+        return ShardResult(files, {"pictures": len(shard)})
 
     def stop(self, finished: bool) -> None:
         """Hands out no more points."""
@@ -132,6 +139,7 @@ def render_many(
     workers: int,
     report: Report,
     numbering: Numbering,
+    engine: str,
 ) -> None:
     """Makes the file or folder that `out` names in OUT.partial, shard by shard, and gives it its name.
 
@@ -139,15 +147,16 @@ def render_many(
         UsageError: no format has this name, or there are too many pictures.
         OutputError: `out` exists or cannot be written to, or OUT.partial holds another job.
     """
+    run = engines.named(engine)
     height, width, channels = bundle.manifest.image_shape
     count = tiling.pictures(points)
     shape = (height * tiling.points // tiling.columns, width * tiling.columns, channels)
-    writer = writer_for(out, count, shape, points, numbering)
+    writer = writer_for(out, count, shape, numbering)
     rows = max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
     if count > rows * MOST_SHARDS:
         raise UsageError(f"{count:,} pictures are more than one job takes, {rows * MOST_SHARDS:,} of this model's")
     plan = Plan(_description(bundle, points, tiling), count, writer.suffix, writer.results, rows)
-    spec = GenerateSpec(bundle, points, tiling, writer, plan, workers)
+    spec = GenerateSpec(opened(bundle), points, tiling, writer, plan, workers)
     staged = StagedJob(out, "a result of generate", writer.is_earlier, plan, RECORD, overwrite)
     free = shutil.disk_usage(out.parent).free
     if writer.least_bytes > free and not staged.partial.exists():
@@ -158,15 +167,15 @@ def render_many(
         if missing:
             writer.open(job)
             try:
-                inline.run(
+                run(
                     spec,
                     missing,
-                    lambda shard, result: job.commit(shard, result.files, result.record),
+                    lambda shard, result: job.commit(shard, writer.place(shard.start, result.files), result.record),
                     lambda made, _: report(done + made, count),
                 )
             finally:
                 writer.close()
-        staged.publish(job, writer.finish(job))
+        staged.publish(job, writer.finish(job, points))
 
 
 def _description(bundle: Bundle, points: LatentSource, tiling: Tiling) -> Json:
