@@ -22,7 +22,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.plan import STATE, Json, Plan, Shard, differences
@@ -39,7 +41,9 @@ _EARLIER_STATE = "_job"  # where the state was once, in the way of some readers
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ATTEMPTS = 3  # to open a folder that another run is just renaming or removing
 
-Fields = Mapping[str, type | tuple[type, ...]]
+Fields = Mapping[str, Any]
+"""The types of a record's fields, as msgspec takes them."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 @dataclass
@@ -216,8 +220,13 @@ def _read_records(job: Job, fields: Fields) -> None:
         record = job.records.get(shard.number) or _read_json(job.folder, store, name)
         if record is None:
             continue
-        if not all(isinstance(record.get(field), types) for field, types in fields.items()):
-            raise OutputError(f"{job.folder / name} is damaged; start again with --overwrite")
+        for title, kind in fields.items():
+            try:
+                msgspec.convert(record.get(title), kind)
+            except msgspec.ValidationError as error:
+                raise OutputError(
+                    f"{job.folder / name} is damaged ({title}: {error}); start again with --overwrite"
+                ) from None
         if whole or not job.plan.suffix or store.exists(job.plan.part(shard)):
             job.records[shard.number] = record
         else:

@@ -24,7 +24,7 @@ from vae_serve.results import earlier, writers
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.reconstructing import FOLDER, RECORD, ReconstructSpec, per_sheet, rows_per_shard
+from vae_serve.tasks.reconstructing import FOLDER, RECORD, ReconstructSpec, Worst, per_sheet, rows_per_shard
 from vae_serve.tasks.source_plan import network_sha256, refuse_changed, source_json
 from vae_serve.tasks.staged import StagedJob
 
@@ -41,14 +41,6 @@ class ReconstructOptions:
     picture_timeout: float = PICTURE_TIMEOUT
     """Seconds that one picture may take to decode."""
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The picture with the largest error."""
-
-    path: str
-    reconstruction: float
 
 
 @dataclass(frozen=True)
