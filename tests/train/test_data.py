@@ -248,7 +248,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, few, digit_folder):
     (broken / "a.png").write_bytes(sorted(digit_folder.rglob("*.png"))[0].read_bytes()[:-30])
     for name, message in {
         "text.npz": "text.npz cannot be read as a zip archive",
-        "short-idx3-ubyte": r"declares \(40, 28, 28\) and holds 31,351 bytes",
+        "short-idx3-ubyte": r"declares \(40, 28, 28\), 31,360 bytes, and holds 31,351",
         "other-idx3-ubyte": "is no IDX file of bytes",
         "text.parquet": "text.parquet cannot be read as Parquet",
         "columns.parquet": "columns.parquet has no columns of pictures",

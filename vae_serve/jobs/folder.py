@@ -200,7 +200,8 @@ def _unseal(job: Job) -> None:
     if state is None:
         return
     job.store.delete_folder(STATE)
-    _, records = state
+    numbers = {shard.number for shard in job.plan.shards}
+    records = {number: record for number, record in state[1].items() if number in numbers}
     if all(shard.number in records and job.store.exists(job.plan.part(shard)) for shard in job.plan.shards):
         job.records.update(records)
         return
@@ -222,8 +223,8 @@ def _read_records(job: Job, fields: Fields) -> None:
             continue
         for title, kind in fields.items():
             try:
-                msgspec.convert(record.get(title), kind)
-            except msgspec.ValidationError as error:
+                msgspec.convert(record[title], kind)
+            except (KeyError, msgspec.ValidationError) as error:
                 raise OutputError(
                     f"{job.folder / name} is damaged ({title}: {error}); start again with --overwrite"
                 ) from None
