@@ -222,18 +222,24 @@ def _read_records(job: Job, fields: Fields) -> None:
         if record is None:
             continue
         for title, kind in fields.items():
-            try:
-                msgspec.convert(record[title], kind)
-            except (KeyError, msgspec.ValidationError) as error:
-                raise OutputError(
-                    f"{job.folder / name} is damaged ({title}: {error}); start again with --overwrite"
-                ) from None
+            reason = f"it has no {title}" if title not in record else _not_of(title, kind, record[title])
+            if reason:
+                raise OutputError(f"{job.folder / name} is damaged ({reason}); start again with --overwrite")
         if whole or not job.plan.suffix or store.exists(job.plan.part(shard)):
             job.records[shard.number] = record
         else:
             store.delete(name)
     if whole and job.finished:  # killed between the last result and this
         job.drop_parts()
+
+
+def _not_of(title: str, kind: Any, value: Any) -> str:
+    """Why a field's value is not of a type; "" where it is."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return f"{title}: {error}"
+    return ""
 
 
 def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> None:
