@@ -288,7 +288,7 @@ def latent_tables() -> list[bytes]:
     points = [[0.5, 1.0], None, [-1.0, 2.0]]
     return [
         _parquet({"z": points}),
-        _parquet({"z_mean": pa.array(points, pa.list_(pa.float32(), 2)), "path": ["a", "b", "c"]}),
+        _parquet({"z_mean": pa.array([points[0]] * 3, pa.list_(pa.float32(), 2)), "path": ["a", "b", "c"]}),
         _parquet({"z": pa.array(points, pa.large_list(pa.float64()))}, compression="none"),
         _parquet({"z": ["a", "b"]}),
         _parquet({"z": [{"a": 1}]}),

@@ -83,7 +83,7 @@ def newest(folder: Path) -> tuple[Path, Position, Arrays, list[str]] | None:
     for note in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             return (*_read(note), damaged)
-        except (OSError, ValueError, RecursionError, RunError) as error:
+        except (OSError, ValueError, RecursionError, msgspec.ValidationError, RunError) as error:
             damaged.append(f"{note.with_suffix('.npz')} is damaged ({error})")
     return None
 
