@@ -14,6 +14,7 @@ is 1 where there are any.
 
 import argparse
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -63,7 +64,7 @@ def main() -> int:
         print("scripts/fuzz: Atheris is not installed (extra `fuzz`); Hypothesis alone", file=sys.stderr)
         engines = ["mutation"]
     share = sum(ENGINES[engine] for engine in engines)
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(engines)}; seed {options.seed}\n")
+    print(f"{os.cpu_count()} cores, {_versions()}; {', '.join(engines)}; seed {options.seed}\n")
     print("| target | executions | accepted | a second | findings |\n|---|--:|--:|--:|--:|", flush=True)
     total: Counter[str] = Counter()
     for name in names:
@@ -85,6 +86,13 @@ def main() -> int:
         for name in names:
             _describe(name, options.findings / name)
     return 1 if total["findings"] else 0
+
+
+def _versions() -> str:
+    """Of Python and of what the inputs go through."""
+    here = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    parsed_with = [f"{name} {here[name]}" for name in ("numpy", "pillow", "pyarrow", "imagecodecs") if name in here]
+    return ", ".join([f"Python {platform.python_version()}", *parsed_with])
 
 
 def _options() -> argparse.Namespace:

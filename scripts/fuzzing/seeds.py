@@ -250,13 +250,19 @@ def bz2_(data: bytes) -> bytes:
     return bz2.compress(data, 1)
 
 
-def _parquet(columns: dict[str, Any], **options: Any) -> bytes:
+def _parquet(columns: Any, **options: Any) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    pq.write_table(pa.table(columns), file, **options)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), file, **options)
     return file.getvalue()
+
+
+_HUGGING_FACE = {
+    "huggingface": '{"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["a", "b"],'
+    ' "_type": "ClassLabel"}}}}'
+}
 
 
 def picture_tables() -> list[bytes]:
@@ -271,6 +277,7 @@ def picture_tables() -> list[bytes]:
         _parquet({"image": pa.array(rows, pa.large_binary())}, compression="none", use_dictionary=False),
         _parquet({"image": rows}, compression="gzip", version="1.0", data_page_version="2.0"),
         _parquet({"image": pa.array(rows, pa.binary_view())}),
+        _parquet(pa.table({"image": struct_, "label": [0, 1, None, 1]}).replace_schema_metadata(_HUGGING_FACE)),
     ]
 
 
@@ -281,7 +288,7 @@ def latent_tables() -> list[bytes]:
     points = [[0.5, 1.0], None, [-1.0, 2.0]]
     return [
         _parquet({"z": points}),
-        _parquet({"z_mean": pa.array(points, pa.list_(pa.float32(), 2)), "path": ["a", "b", "c"]}),
+        _parquet({"z_mean": pa.array([points[0]] * 3, pa.list_(pa.float32(), 2)), "path": ["a", "b", "c"]}),
         _parquet({"z": pa.array(points, pa.large_list(pa.float64()))}, compression="none"),
         _parquet({"z": ["a", "b"]}),
         _parquet({"z": [{"a": 1}]}),
@@ -338,7 +345,16 @@ def manifests() -> list[bytes]:
     whole = (BUNDLE / "manifest.json").read_bytes()
     record = json.loads(whole)
     variants = [{**record, "pixels": {**record["pixels"], "height": 60_000}}, {**record, "parity": {"reports": [{}]}}]
-    return [whole, *map(_json, variants)]
+    return [whole, _json(_schema_1(record)), *map(_json, variants)]
+
+
+def _schema_1(record: dict[str, Any]) -> dict[str, Any]:
+    """The same as version 0.1 wrote it, which had no encoder of bytes beside that of floats."""
+    graphs = [graph for graph in record["graphs"] if graph["variant"] == "float32"]
+    old = {name: value for name, value in record.items() if name not in ("graphs", "signature_pixels")}
+    old |= {graph["role"]: {name: graph[name] for name in ("file", "inputs", "outputs")} for graph in graphs}
+    old["files"] = [entry for entry in record["files"] if entry["path"] != "encoder.uint8.onnx"]
+    return {**old, "schema_version": 1}
 
 
 def run_records() -> list[bytes]:
@@ -369,6 +385,47 @@ def run_records() -> list[bytes]:
 def histories() -> list[bytes]:
     """A run's history.csv."""
     return [b"epoch,loss,kl,val_loss\n1,200.5,5.25,\n2,190,6,195.5\n", b'"epoch"\n"1"\n']
+
+
+def job_record() -> bytes:
+    """A finished shard's record, as `reconstruct` writes it."""
+    worst = {"path": "b.png", "reconstruction": 90.5}
+    figures = {"mse": [0.25], "reconstruction": [180.5], "begun_ns": 1, "lengths_sha256": "0" * 64}
+    return _json({"rows": 2, "failed": 0, **figures, "worst": worst})
+
+
+def checkpoint_arrays() -> list[bytes]:
+    """A checkpoint: weights, counters, the random state."""
+    weights, state = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), np.array([1, 2], np.uint32)
+    arrays: dict[str, Any] = {"0000": weights, "0001": np.array(7, np.int64), "0002": state}
+    return [_npz(np.savez, **arrays)]
+
+
+def gate_images() -> list[bytes]:
+    """The images that an export compares on, packed as a run has them, and not."""
+    return [_npz(np.savez_compressed, images=_images()[..., None]), _npz(np.savez, images=_images()[..., None])]
+
+
+def earlier_results() -> list[bytes]:
+    """What `generate` writes: a picture, arrays, an archive, a table; and nothing at all."""
+    from vae_serve.images import png
+
+    arrays = _npz(np.savez, pictures=_images(), z=np.zeros((3, 2), np.float32))
+    table = _parquet({"index": [0], "image": [{"bytes": b"", "path": None}], "z": [[0.5, 1.0]]})
+    return [png.encode(_images()[0, ..., None]), _npy(_images()), arrays, zips()[0], table, b""]
+
+
+def orientations() -> list[bytes]:
+    """EXIF of both byte orders, with and without its header, and XMP."""
+    exif = _exif(6).tobytes()
+    big = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 8, 0, 0)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    return [exif, exif.removeprefix(b"Exif\0\0"), big, xmp]
+
+
+def patterns() -> list[bytes]:
+    """Patterns, below a folder."""
+    return [b"*.png", b"**/*.png", b"a/**/[0-9].png", b"[[]c]/?.jpg", b"[!a]*/**"]
 
 
 def checkpoint_notes() -> list[bytes]:

@@ -5,18 +5,19 @@ It may return, or raise one of `vae_serve.errors`; a row that failed is a return
 """
 
 import atexit
-import importlib.util
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from fuzzing import mutation, seeds
 from fuzzing.mutation import PLAIN, Shape
+from vae_serve.errors import RunError
 
 _ROWS = 64  # looked at from the front and from the end of a source
 _MIB = 1 << 20
@@ -74,24 +75,36 @@ def _source(name: str) -> Callable[[bytes], object]:
     return run
 
 
+def _pattern(data: bytes) -> object:
+    """Looks for the files that a pattern fits, within a small folder."""
+    from vae_serve.sources.patterns import PatternSource
+
+    folder = _photos()
+    text = os.fsdecode(data.replace(b"\0", b""))
+    if ".." in text.split("/"):  # would walk the disk
+        return None
+    return PatternSource(f"{folder}/{text}").open().names.count
+
+
+@cache
+def _photos() -> Path:
+    folder = room() / "photos"
+    for name in ("1.png", "a/2.png", "a/b/3.png", "[c]/4.jpg", "d.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
 def _latents(name: str) -> Callable[[bytes], object]:
     """Reads a file as `generate --latents` does, with the points at both its ends."""
 
     def run(data: bytes) -> object:
-        path = _file(name, data)
-        points = _latent_file(path, 2).open() if _has_latent_files() else _reader("read", "sources.latents")(path, 2)
+        from vae_serve.sources.latents import LatentFile
+
+        points = LatentFile(_file(name, data), 2).open()
         return points.rows(0, min(_ROWS, points.count)), points.rows(max(points.count - _ROWS, 0), points.count)
 
     return run
-
-
-def _latent_file(path: Path, latent_dim: int) -> Any:
-    return _reader("LatentFile", "sources.latents")(path, latent_dim)
-
-
-@cache
-def _has_latent_files() -> bool:
-    return hasattr(importlib.import_module("vae_serve.sources.latents"), "LatentFile")
 
 
 def _picture(data: bytes) -> object:
@@ -107,30 +120,35 @@ def _decoders() -> list[Any]:
     return [Decoder(PixelRule(28, 28, 1)), Decoder(PixelRule(16, 20, 3, fit="pad", background=7, invert="auto"))]
 
 
-@cache
-def _reader(function: str, *modules: str) -> Callable[..., Any]:
-    """A function of the first of these modules that is there and has it."""
-    for name in modules:
-        try:
-            module = importlib.import_module(f"vae_serve.{name}")
-        except ModuleNotFoundError:
-            continue
-        if hasattr(module, function):
-            reader: Callable[..., Any] = getattr(module, function)
-            return reader
-    raise ImportError(f"none of {', '.join(modules)} has {function}")
+def _orientation(data: bytes) -> object:
+    """Reads a block of metadata as EXIF and as XMP."""
+    from vae_serve.images import orientation
+
+    return orientation.of_exif(data), orientation.of_xmp(data), list(orientation.directory(data))
 
 
-def _onnx(function: str) -> Callable[[bytes], object]:
-    return lambda data: _reader(function, "model.onnx.reading", "model.onnx_file")(data, "graph.onnx")
+def _graph(data: bytes) -> object:
+    from vae_serve.model import onnx
+
+    return onnx.read(data, "graph.onnx")
+
+
+def _tensor(data: bytes) -> object:
+    from vae_serve.model import onnx
+
+    return onnx.read_tensor(data, "input_0.pb")
 
 
 def _vectors(data: bytes) -> object:
-    return _reader("read_npy", "model.conformance", "model.verify")(data, "vectors.npy")
+    from vae_serve.model import conformance
+
+    return conformance.read_npy(data, "vectors.npy")
 
 
-def _saved_model(data: bytes) -> object:
-    return _reader("judge", "model.saved_model")(data, "saved_model.pb")
+def _saved_model(data: bytes) -> None:
+    from vae_serve.model import saved_model
+
+    saved_model.judge(data, "saved_model.pb")
 
 
 def _manifest(data: bytes) -> object:
@@ -138,8 +156,7 @@ def _manifest(data: bytes) -> object:
     from vae_serve.images.pixels import PixelRule
     from vae_serve.model import bundle
 
-    manifest = bundle.read_manifest(_file("manifest.json", data))
-    return manifest if isinstance(manifest.pixels, PixelRule) else PixelRule.from_json(manifest.pixels)
+    return PixelRule.from_json(bundle.read_manifest(_file("manifest.json", data)).pixels)
 
 
 @cache
@@ -175,9 +192,10 @@ def _run_record(data: bytes) -> object:
 def _history(data: bytes) -> object:
     """Reads a run's history, as `plot` does."""
     from vae_serve.cli.subject import Subject
+    from vae_serve.images.pixels import PixelRule
 
     path = _file("history.csv", data).parent
-    return Subject(path, True, list, list, (28, 28, 1), "mnist", None).history()
+    return Subject(path, True, list, list, PixelRule(28, 28, 1), {}, None).history()
 
 
 def _checkpoint(data: bytes) -> object:
@@ -198,57 +216,109 @@ def _config(data: bytes) -> object:
     return config.combine(_file("train.toml", data), {})
 
 
+def _checkpoint_arrays(data: bytes) -> object:
+    """Reads a checkpoint whose note has its right check sum."""
+    from vae_serve.training import checkpoints
+
+    folder = room() / "checkpoint-arrays"
+    folder.mkdir(exist_ok=True)
+    (folder / "step-00000375.npz").write_bytes(data)
+    note = {"sha256": hashlib.sha256(data).hexdigest(), "epoch": 1, "step": 3, "total": 375, "history": []}
+    (folder / "step-00000375.json").write_text(json.dumps(note))
+    found = checkpoints.newest(folder)
+    if found is None:
+        raise RunError("it is damaged")
+    return found
+
+
+def _gate_images(data: bytes) -> object:
+    """Reads the images that an export compares on, with their right check sum."""
+    from vae_serve.training import gate_inputs
+    from vae_serve.training.runs import Run
+
+    note = {"images": 3, "sha256": hashlib.sha256(data).hexdigest()}
+    path = _file("gate_inputs.npz", data).parent
+    return gate_inputs.of(Run(path, {"gate": note, "config": {"image_shape": [5, 4, 1]}})).sum()
+
+
+def _trained_on(name: str) -> Callable[[bytes], object]:
+    """Reads a file of arrays as `train --data` does."""
+
+    def run(data: bytes) -> object:
+        from vae_serve.training import read
+
+        train, test = read.source(str(_file(name, data)), read.Fit((5, 4, None)), lambda _: None)
+        return train.images.sum(), test
+
+    return run
+
+
+def _earlier(data: bytes) -> object:
+    """Looks whether a file is what our own writers leave, as `--overwrite` does."""
+    from vae_serve.results import earlier
+
+    path = _file("out", data)
+    return [look(path) for look in (earlier.is_picture, earlier.is_array, earlier.is_arrays, earlier.is_zip,
+                                    earlier.is_table)]  # fmt: skip
+
+
 @cache
-def _job() -> tuple[Path, Callable[[], Any], dict[str, bytes]]:
-    """A job's folder with one finished shard of two, how it is opened, and its JSON files."""
-    folder = room() / "job"
-    plan = _reader("Plan", "jobs.plan", "jobs.shards")(
-        {"command": "embed", "model": "0" * 64, "batch": {"a": 1}}, rows=4, rows_per_shard=2
-    )
-    open_job = _reader("open_job", "jobs.folder", "jobs.shards")
-    fields = ({"rows": int, "ok": int, "seconds": float},) if "record" in signature(open_job).parameters else ()
-    with open_job(folder, plan, *fields) as job:
-        rows = job.path(plan.shards[0]).name if hasattr(job, "path") else plan.part(plan.shards[0])
-        written: Any = lambda file: file.write(b"rows")  # noqa: E731
-        job.commit(plan.shards[0], {rows: written} if fields else written, {"rows": 2, "ok": 2, "seconds": 0.5})
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.json"))}
-    return folder, lambda: open_job(folder, plan, *fields), files
+def _job(sealed: bool) -> tuple[Path, Callable[[], Any], dict[str, bytes]]:
+    """A job's folder with one finished shard of two, or sealed with both; how it is opened; the files of its state."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from vae_serve.tasks.reconstructing import RECORD
+
+    from vae_serve.jobs.folder import open_job
+    from vae_serve.jobs.plan import Plan
+
+    folder = room() / ("sealed" if sealed else "job")
+    plan = Plan({"command": "reconstruct", "model": "0" * 64, "pixels": {"width": 1}}, rows=4, rows_per_shard=2)
+    rows = pa.table({"index": [0, 1], "path": ["a.png", "b.png"]})
+    with open_job(folder, plan, RECORD) as job:
+        for shard in plan.shards if sealed else plan.shards[:1]:
+            record = json.loads(seeds.job_record())
+            job.commit(shard, {plan.part(shard): lambda file: pq.write_table(rows, file)}, record)
+        if sealed:
+            job.finish({"rows": 4})
+    files = [file for file in folder.rglob("*") if file.name.endswith(".json") or file.name == ".job.parquet"]
+    return folder, lambda: open_job(folder, plan, RECORD), {
+        str(file.relative_to(folder)): file.read_bytes() for file in sorted(files)
+    }  # fmt: skip
 
 
 def _job_seeds(name: str) -> Sequence[bytes]:
-    return [contents for path, contents in _job()[2].items() if Path(path).name.startswith(name)]
+    return [contents for path, contents in _job(name.startswith("."))[2].items() if Path(path).name.startswith(name)]
 
 
 def _job_file(name: str) -> Callable[[bytes], object]:
-    """Goes on with a job one of whose JSON files is another."""
+    """Goes on with a job one of whose files of state is another, as `reconstruct` does."""
 
     def run(data: bytes) -> object:
-        folder, opened, files = _job()
+        from vae_serve.tasks import reconstruct
+
+        folder, opened, files = _job(name.startswith("."))
+        (folder / ".job").mkdir(exist_ok=True)
         for path, contents in files.items():
             (folder / path).write_bytes(data if Path(path).name.startswith(name) else contents)
         with opened() as job:
-            return job.finished, job.missing, list(job.records)
+            return job.finished, job.missing, reconstruct._summary(folder, list(job.records.values()), 1)
 
     return run
 
 
 def _conformance_rule(data: bytes) -> object:
     """Reads the tolerances of a bundle as `deploy web` does; the page itself would take a second for each input."""
-    import hashlib
-    import json
+    from vae_serve.model import bundle, conformance
 
-    from vae_serve.model import bundle
-
-    folder, rule = _bundle(), "conformance/conformance.json"
+    folder, rule = _bundle(), conformance.RULE
     record = json.loads((seeds.BUNDLE / "manifest.json").read_bytes())
     for entry in record["files"]:
         if entry["path"] == rule:
             entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / rule).write_bytes(data)
     (folder / "manifest.json").write_text(json.dumps(record))
-    if importlib.util.find_spec("vae_serve.model.conformance"):
-        return _reader("tolerance", "model.conformance")(bundle.load(folder))
-    return _reader("_tolerance", "deploy.web")(bundle.load(folder))
+    return conformance.tolerance(bundle.load(folder))
 
 
 def _tar(pack: Callable[[bytes], bytes]) -> Callable[[], Sequence[bytes]]:
@@ -260,9 +330,10 @@ def _by_name(*found: Target) -> dict[str, Target]:
 
 
 TARGETS = _by_name(
-    Target("onnx", seeds.onnx_graphs, _onnx("read"), longest=4 << 10),
-    Target("tensor", seeds.tensors, _onnx("read_tensor"), longest=4 << 10),
+    Target("onnx", seeds.onnx_graphs, _graph, longest=4 << 10),
+    Target("tensor", seeds.tensors, _tensor, longest=4 << 10),
     Target("vectors", seeds.vectors, _vectors, longest=4 << 10),
+    Target("saved-model", seeds.saved_models, _saved_model, longest=8 << 10),
     Target("manifest", seeds.manifests, _manifest),
     Target("bundle", seeds.manifests, _load),
     Target("conformance", seeds.conformance_rules, _conformance_rule),
@@ -277,15 +348,24 @@ TARGETS = _by_name(
     Target("tar-bz2", _tar(seeds.bz2_), _source("x.tar.bz2"), mutation.TAR_BZ2, longest=8 << 10),
     Target("parquet", seeds.picture_tables, _source("x.parquet"), longest=16 << 10),
     Target("list", seeds.lists, _source("x.txt"), longest=4 << 10),
+    Target("pattern", seeds.patterns, _pattern, longest=1 << 10),
     Target("latents-csv", seeds.latent_sheets, _latents("z.csv"), longest=4 << 10),
     Target("latents-npy", seeds.latent_npys, _latents("z.npy"), longest=4 << 10),
+    Target("latents-npz", seeds.latent_npzs, _latents("z.npz"), mutation.ZIP, longest=8 << 10),
     Target("latents-parquet", seeds.latent_tables, _latents("z.parquet"), longest=16 << 10),
     Target("config", seeds.configs, _config, longest=4 << 10),
     Target("run", seeds.run_records, _run_record),
     Target("history", seeds.histories, _history, longest=4 << 10),
     Target("checkpoint", seeds.checkpoint_notes, _checkpoint, longest=4 << 10),
+    Target("checkpoint-arrays", seeds.checkpoint_arrays, _checkpoint_arrays, mutation.ZIP, longest=8 << 10),
+    Target("gate-images", seeds.gate_images, _gate_images, mutation.ZIP, longest=8 << 10),
+    Target("train-npy", seeds.npys, _trained_on("t.npy"), longest=4 << 10),
+    Target("train-npz", seeds.npzs, _trained_on("t.npz"), mutation.ZIP, longest=8 << 10),
     Target("job-plan", lambda: _job_seeds("plan"), _job_file("plan"), longest=4 << 10),
     Target("job-record", lambda: _job_seeds("part"), _job_file("part"), longest=4 << 10),
+    Target("job-sealed", lambda: _job_seeds(".job"), _job_file(".job"), mutation.SEALED, longest=16 << 10),
+    Target("earlier-result", seeds.earlier_results, _earlier, longest=8 << 10),
+    Target("orientation", seeds.orientations, _orientation, longest=4 << 10),
     Target("png", seeds.pngs, _picture, mutation.PNG, longest=8 << 10),
     Target("jpeg", seeds.jpegs, _picture, longest=8 << 10),
     Target("gif", seeds.gifs, _picture, longest=8 << 10),
@@ -295,9 +375,3 @@ TARGETS = _by_name(
     Target("avif", seeds.avifs, _picture, longest=8 << 10),
     Target("ppm", seeds.ppms, _picture, longest=8 << 10),
 )
-
-
-if importlib.util.find_spec("vae_serve.sources.latent_files"):
-    TARGETS |= _by_name(Target("latents-npz", seeds.latent_npzs, _latents("z.npz"), mutation.ZIP, longest=8 << 10))
-if importlib.util.find_spec("vae_serve.model.saved_model"):
-    TARGETS |= _by_name(Target("saved-model", seeds.saved_models, _saved_model, longest=8 << 10))

@@ -27,14 +27,21 @@ class Trained:
 
 
 def make(arch: str, shape: Shape, latent_dim: int, rows: int = 300) -> Trained:
-    """Untrained weights, but biases, and BatchNorms with scales of either sign, shifts and statistics."""
+    """Untrained weights, but biases, and BatchNorms with scales of either sign, shifts and statistics.
+
+    `narrow-dcgan` and `narrow-wide` have the layers of their namesakes, with a twentieth of the filters.
+    """
     import keras
 
-    from vae_serve.training.architectures import build
+    from vae_serve.training.architectures import ARCHITECTURES, Convolutional, build_from
 
+    narrow = {
+        "narrow-dcgan": Convolutional(encoder=(8, 16, 24, 48), decoder=(48, 24, 16, 8), kernel=5),
+        "narrow-wide": Convolutional(encoder=(48,), decoder=(8,), kernel=5),
+    }
     keras.utils.set_random_seed(1)
     stream = np.random.default_rng(1)
-    models = build(arch, shape, latent_dim)
+    models = build_from((ARCHITECTURES | narrow)[arch], shape, latent_dim)
     for layer in (layer for model in models for layer in model.layers):
         if isinstance(layer, keras.layers.BatchNormalization):
             n = layer.gamma.shape[0]

@@ -22,7 +22,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.plan import STATE, Json, Plan, Shard, differences
@@ -39,7 +41,9 @@ _EARLIER_STATE = "_job"  # where the state was once, in the way of some readers
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ATTEMPTS = 3  # to open a folder that another run is just renaming or removing
 
-Fields = Mapping[str, type | tuple[type, ...]]
+Fields = Mapping[str, Any]
+"""The types of a record's fields, as msgspec takes them."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 @dataclass
@@ -196,7 +200,8 @@ def _unseal(job: Job) -> None:
     if state is None:
         return
     job.store.delete_folder(STATE)
-    _, records = state
+    numbers = {shard.number for shard in job.plan.shards}
+    records = {number: record for number, record in state[1].items() if number in numbers}
     if all(shard.number in records and job.store.exists(job.plan.part(shard)) for shard in job.plan.shards):
         job.records.update(records)
         return
@@ -216,14 +221,25 @@ def _read_records(job: Job, fields: Fields) -> None:
         record = job.records.get(shard.number) or _read_json(job.folder, store, name)
         if record is None:
             continue
-        if not all(isinstance(record.get(field), types) for field, types in fields.items()):
-            raise OutputError(f"{job.folder / name} is damaged; start again with --overwrite")
+        for title, kind in fields.items():
+            reason = f"it has no {title}" if title not in record else _not_of(title, kind, record[title])
+            if reason:
+                raise OutputError(f"{job.folder / name} is damaged ({reason}); start again with --overwrite")
         if whole or not job.plan.suffix or store.exists(job.plan.part(shard)):
             job.records[shard.number] = record
         else:
             store.delete(name)
     if whole and job.finished:  # killed between the last result and this
         job.drop_parts()
+
+
+def _not_of(title: str, kind: Any, value: Any) -> str:
+    """Why a field's value is not of a type; "" where it is."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return f"{title}: {error}"
+    return ""
 
 
 def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> None:

@@ -11,8 +11,10 @@ from vae_serve.errors import SourceError
 from vae_serve.sources.files import Files, known_extensions, passed_over
 from vae_serve.sources.listing import Visit, is_picture, walk
 from vae_serve.sources.names import PackedNames
+from vae_serve.sources.regular import status
 
 _ANY_FOLDERS = "**"
+_LONGEST = 4_096  # characters, as of a path; the time to prepare a pattern grows with the square of its length
 
 
 def is_pattern(text: str) -> bool:
@@ -37,6 +39,8 @@ class PatternSource:
         Raises:
             SourceError: none fits, or the part before the first wildcard cannot be read.
         """
+        if len(self.text) > _LONGEST:
+            raise SourceError(f"{self.text[:40]}...: a pattern has at most {_LONGEST:,} characters; shorten it")
         root, parts = _split(self.text)
         if not parts or any(part == ".." for part in parts):
             raise SourceError(
@@ -117,6 +121,6 @@ def _split(text: str) -> tuple[Path, list[str]]:
     """The folder before the first wildcard, and the parts from there on."""
     root = Path("/") if text.startswith("/") else Path()
     parts = [part for part in text.split("/") if part not in {"", "."}]
-    while len(parts) > 1 and (not is_pattern(parts[0]) or (root / parts[0]).exists()):
+    while len(parts) > 1 and (not is_pattern(parts[0]) or status(root / parts[0]) is not None):
         root /= parts.pop(0)
     return root, parts

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vae_serve.images.pixels import Bytes, PixelRule, to_bytes
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes, rows_within
 from vae_serve.jobs.decoding import DecodedBatch, Failure
+from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model import samplers
@@ -32,14 +33,14 @@ BATCH_ROWS = 512  # rows that a process decodes before it answers
 ARRAY_ROWS = 2048  # rows that a thread slices off an array at a time
 BATCH_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller batches
 
-RECORD = {  # a shard's
-    "rows": int,
-    "failed": int,
-    "errors": dict,
-    "notes": dict,
-    "begun_ns": int,
+RECORD: Fields = {  # a shard's
+    "rows": Count,
+    "failed": Count,
+    "errors": dict[str, Count],
+    "notes": dict[str, Count],
+    "begun_ns": Count,
     "lengths_sha256": str,
-    "seconds": dict,
+    "seconds": dict[str, float],
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vae_serve.errors import OutputError, UsageError
 from vae_serve.jobs import engines
+from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
@@ -27,7 +28,7 @@ SHARD_BYTES = 32 << 20  # of one shard's pictures; their PNG files are in memory
 MOST_SHARDS = 1_000_000  # of one job
 AHEAD = 3  # shards in memory: one that is written, and the next ones
 
-RECORD = {"pictures": int}
+RECORD: Fields = {"pictures": Count}
 
 Report = Callable[..., None]  # told (pictures done, pictures in all)
 PointRows = tuple[range, Floats]  # pictures of the job, and their points (n * m, d)

@@ -26,7 +26,7 @@ from vae_serve.sources.files import Pictures
 from vae_serve.tasks.bundle_folder import network_sha256
 from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.reconstruct_shard import FOLDER, RECORD, ReconstructSpec, per_sheet, rows_per_shard
+from vae_serve.tasks.reconstruct_shard import FOLDER, RECORD, ReconstructSpec, Worst, per_sheet, rows_per_shard
 from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
 from vae_serve.tasks.staged import StagedJob
 
@@ -45,14 +45,6 @@ class ReconstructOptions:
     overwrite: bool = False
     engine: str = "inline"
     """Of `jobs.engines.ENGINES`."""
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The picture with the largest error."""
-
-    path: str
-    reconstruction: float
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
 from vae_serve.jobs.decoding import DecodedBatch, Failure
-from vae_serve.jobs.folder import Fields
+from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import STATE, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
@@ -37,14 +37,24 @@ SHARD_ROWS = 8192  # about; a shard is some whole sheets
 SHARD_BYTES = 64 << 20  # of its sheets, before they are compressed
 
 FOLDER = f"{STATE}/result"  # which gets the result's name
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The picture with the largest error."""
+
+    path: str
+    reconstruction: float
+
+
 RECORD: Fields = {
-    "rows": int,
-    "failed": int,
-    "begun_ns": int,
+    "rows": Count,
+    "failed": Count,
+    "begun_ns": Count,
     "lengths_sha256": str,
-    "mse": list,
-    "reconstruction": list,
-    "worst": (dict, type(None)),
+    "mse": list[float],
+    "reconstruction": list[float],
+    "worst": Worst | None,
 }
 
 

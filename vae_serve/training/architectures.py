@@ -60,10 +60,17 @@ def build(arch: str, image_shape: ImageShape, latent_dim: int) -> tuple[keras.Mo
         raise UsageError(f"--latent-dim {latent_dim}: a latent space has at least 1 dimension")
     if min(image_shape) < 1:
         raise UsageError(f"an image of shape {image_shape} has no pixels")
-    match ARCHITECTURES[arch]:
-        case Convolutional() as spec:
+    return build_from(ARCHITECTURES[arch], image_shape, latent_dim)
+
+
+def build_from(
+    spec: Convolutional | Perceptron, image_shape: ImageShape, latent_dim: int
+) -> tuple[keras.Model, keras.Model]:
+    """The same, of widths that need not be those of a named architecture."""
+    match spec:
+        case Convolutional():
             return _convolutional(spec, image_shape, latent_dim)
-        case Perceptron() as spec:
+        case Perceptron():
             return _perceptron(spec, image_shape, latent_dim)
 
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from vae_serve.errors import SourceError
 from vae_serve.images.array_pixels import integers_to_bytes, is_deep
 from vae_serve.images.pixels import PixelRule, to_bytes
+from vae_serve.sources.npy import LONGEST_HEADER, MAGIC, open_array, parse_header
+from vae_serve.sources.npz import NpzFile
+from vae_serve.sources.regular import read_at, regular_file
 
 IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "label", "y")
@@ -40,7 +43,10 @@ def from_npy(file: Path, note: Note) -> Labelled:
     Raises:
         SourceError: it cannot be read, or is none.
     """
-    return Labelled(as_bytes(_load(file, mapped=True), str(file), note), None)
+    stored = _load(file)
+    if not isinstance(stored, np.ndarray):
+        raise SourceError(f"{file} cannot be read: it is no .npy file")
+    return Labelled(as_bytes(stored, str(file), note), None)
 
 
 def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | None]:
@@ -55,14 +61,11 @@ def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | Non
     if isinstance(stored, np.ndarray):  # an .npy file by another name
         return Labelled(as_bytes(stored, str(file), note), None), None
     with stored:
-        lower = {name.lower(): name for name in stored.files}
+        lower = {name.lower(): name for name in stored.names}
 
         def array(name: str) -> Array:
-            try:
-                found: Array = stored[name]
-            except Exception as error:  # numpy, zip and zlib each raise their own kinds
-                raise SourceError(f"{file}: {name} cannot be read: {error}") from error
-            return found
+            found = stored.load(name)
+            return found if isinstance(found, np.ndarray) else found[:]
 
         def part(images: str, labels: str | None) -> Labelled:
             pixels = as_bytes(array(images), f"{file}: {images}", note)
@@ -73,33 +76,35 @@ def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | Non
         if not key and "x_train" in lower:
             train = part(lower["x_train"], lower.get("y_train"))
             return train, part(lower["x_test"], lower.get("y_test")) if "x_test" in lower else None
-        key = key or _only_images(file, stored.files, array)
-        if key not in stored.files:
-            raise SourceError(f"{file} holds no array {key!r}, but {', '.join(stored.files)}")
+        key = key or _only_images(file, stored)
+        if key not in stored.names:
+            raise SourceError(f"{file} holds no array {key!r}, but {', '.join(stored.names)}")
         beside = (key.replace("x", "y", 1).replace("X", "y", 1), *LABEL_KEYS) if key[0] in "xX" else LABEL_KEYS
         return part(key, next((lower[name] for name in beside if name in lower and lower[name] != key), None)), None
 
 
-def _load(file: Path, mapped: bool = False) -> Any:
-    if not file.exists():
-        raise SourceError(f"{file} is not there")
-    if not file.is_file():
-        raise SourceError(f"{file} is no file")
-    try:
-        return np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except Exception as error:  # numpy, zip and zlib each raise their own kinds
-        raise SourceError(f"{file} cannot be read as {file.suffix}: {error}") from error
+def _load(file: Path) -> Array | NpzFile:
+    """An .npy file's array, mapped, or the arrays of an .npz file; their first bytes tell which it is."""
+    with regular_file(file) as opened:
+        head = read_at(opened, LONGEST_HEADER, 0)
+    if not head.startswith(MAGIC):
+        return NpzFile(file)
+    header = parse_header(head, file)
+    open_array(file)  # which refuses a file that is longer or shorter than its header says
+    if not header.data_bytes:  # what cannot be mapped
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(file, header.dtype, "r", header.size, header.shape, "F" if header.is_fortran else "C")
 
 
-def _only_images(file: Path, names: list[str], array: Callable[[str], Array]) -> str:
+def _only_images(file: Path, stored: NpzFile) -> str:
     for key in IMAGE_KEYS:
-        if key in names:
+        if key in stored.names:
             return key
-    shaped = [name for name in names if array(name).ndim in {3, 4}]
+    shaped = [name for name in stored.names if stored.dimensions(name) in {3, 4}]
     if len(shaped) != 1:
         raise SourceError(
-            f"{file} holds {len(shaped)} arrays of pictures ({', '.join(names)}); "
-            f"say which: {file}:{(shaped or names or ['NAME'])[0]}"
+            f"{file} holds {len(shaped)} arrays of pictures ({', '.join(stored.names)}); "
+            f"say which: {file}:{(shaped or stored.names or ['NAME'])[0]}"
         )
     return shaped[0]
 

@@ -11,17 +11,33 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import OutputError, RunError
-from vae_serve.training import runs
+from vae_serve.training import runs, stored
 
 KEPT = 2
+NOTE_LIMIT = 1 << 26  # bytes; each epoch takes some 400
+ARRAYS_LIMIT = 1 << 36
 
 Arrays = list[npt.NDArray[Any]]
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+
+
+class _Note(msgspec.Struct, forbid_unknown_fields=True):
+    """The .json beside a checkpoint."""
+
+    sha256: str
+    epoch: Count
+    step: Count
+    total: Count
+    history: list[dict[str, float | int]]
 
 
 @dataclass
@@ -67,16 +83,17 @@ def newest(folder: Path) -> tuple[Path, Position, Arrays, list[str]] | None:
     for note in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             return (*_read(note), damaged)
-        except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+        except (OSError, ValueError, RecursionError, msgspec.ValidationError, RunError) as error:
             damaged.append(f"{note.with_suffix('.npz')} is damaged ({error})")
     return None
 
 
 def _read(note: Path) -> tuple[Path, Position, Arrays]:
     file = note.with_suffix(".npz")
-    found = json.loads(note.read_text())
-    contents = file.read_bytes()
-    if hashlib.sha256(contents).hexdigest() != found.pop("sha256"):
+    record = msgspec.convert(json.loads(runs.read_plain(note, NOTE_LIMIT)), _Note)
+    contents = runs.read_plain(file, ARRAYS_LIMIT)
+    if hashlib.sha256(contents).hexdigest() != record.sha256:
         raise RunError("its SHA-256 is not the one it was written with")
-    with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
-        return file, Position(**found), [arrays[name] for name in sorted(arrays.files)]
+    arrays = stored.arrays(contents, len(contents), file)  # they are not compressed
+    position = Position(record.epoch, record.step, record.total, record.history)
+    return file, position, [arrays[name] for name in sorted(arrays)]

@@ -99,7 +99,7 @@ def from_toml(file: Path) -> dict[str, Any]:
     """
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--config {file} cannot be read: {reason}") from error
     kinds = {field.name: field.type for field in fields(Config)}

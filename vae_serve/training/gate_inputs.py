@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-import zipfile
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import RunError
-from vae_serve.training import data
+from vae_serve.training import data, stored
 from vae_serve.training.runs import Run, read_plain
 
 FILE = "gate_inputs.npz"
@@ -45,22 +45,17 @@ def of(run: Run) -> Bytes:
     note = run.record.get("gate")
     if note is None:
         return chosen(data.load_again(run.record, str(run.path)).test_images)
-    file = run.path / FILE
+    file, limit = run.path / FILE, BYTES + OVERHEAD + math.prod(run.image_shape)
     try:
-        contents = read_plain(file, BYTES + OVERHEAD + int(np.prod(run.image_shape)))
+        contents = read_plain(file, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{file} is missing: an export compares on its images; train the run again") from None
     found = hashlib.sha256(contents).hexdigest()
     if found != note["sha256"]:
         raise RunError(f"{file} is damaged: its SHA-256 is {found}, run.json says {note['sha256']}")
-    try:
-        with zipfile.ZipFile(io.BytesIO(contents)) as members:
-            if (size := members.getinfo("images.npy").file_size) > BYTES + OVERHEAD + int(np.prod(run.image_shape)):
-                raise ValueError(f"it unpacks to {size:,} bytes")
-        with np.load(io.BytesIO(contents), allow_pickle=False) as stored:
-            images: Bytes = stored["images"]
-    except Exception as error:  # numpy, zip and zlib each raise their own kinds
-        raise RunError(f"{file} cannot be read: {error}") from error
+    images = stored.arrays(contents, limit, file).get("images")
+    if images is None:
+        raise RunError(f"{file} holds no array `images`; train the run again")
     shape = (note["images"], *run.image_shape)
     if images.dtype != np.uint8 or images.shape != shape:
         raise RunError(f"{file} holds {images.dtype} {images.shape}, not uint8 {shape} as run.json says")

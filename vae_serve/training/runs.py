@@ -14,9 +14,10 @@ Finding and listing runs needs no Keras; opening their networks does.
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vae_serve.errors import RunError
 from vae_serve.storage.publish import Destination, publish_folder, replace_file
@@ -26,6 +27,7 @@ from vae_serve.training.record import Json
 RECORD = "run.json"
 RECORD_LIMIT = 1 << 20  # bytes; a record has some three kilobytes
 RUNS = Path("runs")
+CHUNK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def read_plain(file: Path, limit: int) -> bytes:
             if not stat.S_ISREG(about.st_mode):
                 raise RunError(f"{file} is a pipe, a device or a folder, not a file")
             with os.fdopen(descriptor, "rb", closefd=False) as opened:
-                contents = opened.read(limit + 1)
+                contents = b"".join(_chunks(opened, limit + 1))
         finally:
             os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
@@ -166,6 +168,13 @@ def read_plain(file: Path, limit: int) -> bytes:
     if len(contents) > limit:
         raise RunError(f"{file} has {about.st_size:,} bytes; more than {limit:,} are not read")
     return contents
+
+
+def _chunks(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """The first `most` bytes; to read them in one go would reserve room for all."""
+    while chunk := file.read(min(most, CHUNK)):
+        most -= len(chunk)
+        yield chunk
 
 
 def create(path: Path, files: dict[str, bytes], record: Json, overwrite: bool) -> None:

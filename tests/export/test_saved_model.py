@@ -6,7 +6,7 @@ import pytest
 from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_STRING
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from tests.model.conftest import PACKAGED
+from tests.export.conftest import PACKAGED
 from vae_serve.errors import BundleError
 from vae_serve.model import saved_model
 from vae_serve.model.verify import verify
