@@ -39,8 +39,8 @@ def generate(
     `model`: a `Model`, the path of a bundle, or None for the model that comes with the package.
 
     What is drawn is said by one of: `grid` alone, the latent plane as grid x grid pictures from -4 to 4 (or `span`),
-    the first dimension to the right, the second upwards; `count` samples of the prior, sample i depending on `seed` and i
-    alone; `latents`, an array (n, latent_dim) of finite numbers, a file of such points or an `embed` result;
+    the first dimension to the right, the second upwards; `count` samples of the prior, sample i depending on `seed` and
+    i alone; `latents`, an array (n, latent_dim) of finite numbers, a file of such points or an `embed` result;
     `interpolate`, the straight line between two picture files' z_mean in `steps` pictures. With `count` or `latents`,
     `grid` tiles so many together.
 

@@ -76,8 +76,7 @@ def train(
     target, file = arguments.path_or_none("out", out), arguments.path_or_none("config", config)
     for name in ("tensorboard", "overwrite", "resume"):
         arguments.flag(name, options[name])
-    if target is not None and target.exists() and not overwrite and not resume:
-        raise OutputError(f"{target} exists; give --overwrite, or another --out")
+    _refuse_existing(target, overwrite or resume)
     from vae_serve.training import config as configs
     from vae_serve.training import data as data_sets
     from vae_serve.training import runs
@@ -115,6 +114,11 @@ def train(
         say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
         raise
     return Run(run.path, run.record)
+
+
+def _refuse_existing(out: Path | None, allowed: bool) -> None:
+    if out is not None and out.exists() and not allowed:
+        raise OutputError(f"{out} exists; give --overwrite, or another --out")
 
 
 def _require_tensorboard() -> None:
