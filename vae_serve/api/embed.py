@@ -179,6 +179,7 @@ def _request(
     from vae_serve.tasks.embed import EmbedOptions
 
     bundle = models.checked_bundle(model)
+    begun.require_shape(bundle.manifest.image_shape)
     rule = replace(PixelRule.from_json(bundle.manifest.pixels), **changed)
     return _Request(begun, bundle, rule, EmbedOptions(**checked), out)
 

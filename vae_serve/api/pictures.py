@@ -47,6 +47,12 @@ class Begun:
         """Whether its files are to be decoded, and no process for that may be forked off this one."""
         return not self.in_memory and not self.forks and not forks.safe()
 
+    def require_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises InputError for an array of pictures of another shape than the model's."""
+        given = None if hasattr(self.source, "open") else self.source.shape
+        if given is not None and given != shape:
+            raise InputError(f"the source is an array of pictures {given}; the model takes {shape}")
+
     def stop(self) -> None:
         """Ends the listing, if one is under way."""
         if self.listing:

@@ -57,7 +57,9 @@ def reconstruct(
         from vae_serve.tasks.reconstruct import ReconstructOptions
 
         options = ReconstructOptions(target, threads, seconds, overwrite)
-        request = _Request(begun, models.checked_bundle(model), options)
+        bundle = models.checked_bundle(model)
+        begun.require_shape(bundle.manifest.image_shape)
+        request = _Request(begun, bundle, options)
     work = fresh_process.Work(_job, request)
     fresh = begun.needs_fresh_process
     return fresh_process.result(fresh_process.steps(work, progress or no_progress, note or no_note, fresh=fresh))

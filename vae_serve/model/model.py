@@ -112,7 +112,7 @@ class Model:
             InputError: another shape, type or range, masked values, or more than memory holds; says what to do.
             BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
         """
-        rows = self._images(images, check)
+        rows = self._images(images)
         pixels: PixelType = "uint8" if rows.dtype == np.uint8 else "float32"
         graph = self._graph("encoder", pixels)
         session = self._session(graph)
@@ -124,6 +124,8 @@ class Model:
             return session(batch)
 
         z_mean, z_log_var = (_room((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
+        if check and rows.dtype != np.uint8:
+            _require_range(rows)
         for start, outputs in self._batches("encoder", rows, run):
             for whole, part in zip((z_mean, z_log_var), outputs, strict=True):
                 whole[start : start + len(part)] = part
@@ -150,9 +152,10 @@ class Model:
                 infinity.
         """
         dtype = _pixel_type(dtype)
-        points = self._points(z)
+        points = _points(z, self.latent_dim, "z")
         session = self._session(self._graph("decoder", dtype))
         images = _room((len(points), *self.image_shape), np.dtype(dtype), "z")
+        _require_finite_points(points, "z")
 
         def run(batch: Floats) -> list[Array]:
             return session(batch)
@@ -224,7 +227,7 @@ class Model:
                 yield start, outputs.result()
                 waiting += [(start, pool.submit(run, rows[start : start + size])) for start in islice(left, 1)]
 
-    def _images(self, images: npt.ArrayLike, check: bool) -> Array:
+    def _images(self, images: npt.ArrayLike) -> Array:
         """Images as (n, H, W, C), bytes or floats of this machine's byte order."""
         rows = as_array(images, "images")
         given, wanted = rows.shape, self.image_shape
@@ -240,18 +243,7 @@ class Model:
             return rows
         if rows.dtype.kind != "f":
             raise InputError(f"images are of the type {rows.dtype}; give uint8 0..255, or float32 0..1")
-        rows = _as_float32(rows, "images")
-        if check and len(rows) and not (rows.min() >= 0 and rows.max() <= 1):  # false for NaN, too
-            flat = rows.reshape(len(rows), -1)
-            at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
-            raise InputError(
-                f"images[{at}] has values from {flat[at].min():g} to {flat[at].max():g}; floats are 0..1: "
-                "give bytes as uint8, or images / 255"
-            )
-        return rows
-
-    def _points(self, z: npt.ArrayLike) -> Floats:
-        return checked_points(z, self.latent_dim, "z")
+        return _as_float32(rows, "images")
 
 
 def checked_points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
@@ -260,17 +252,37 @@ def checked_points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
     Raises:
         InputError: another shape or type, or one that is not finite in float32.
     """
+    points = _points(values, latent_dim, name)
+    _require_finite_points(points, name)
+    return points
+
+
+def _points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
     points = as_array(values, name)
     if points.ndim != 2 or points.shape[1] != latent_dim:
         hint = f": one point is {name}[numpy.newaxis]" if points.shape == (latent_dim,) else ""
         raise InputError(f"{name} is of the shape {points.shape}; give (n, {latent_dim}){hint}")
     if points.dtype.kind not in "fiu":
         raise InputError(f"{name} is of the type {points.dtype}; give float32")
-    floats = _as_float32(points, name)
-    if not np.isfinite(floats).all():
-        at = int(np.argmin(np.isfinite(floats).all(axis=1)))
+    return _as_float32(points, name)
+
+
+def _require_finite_points(points: Floats, name: str) -> None:
+    """Raises InputError where one of the points (n, d) is not finite."""
+    if points.size and not (np.isfinite(points.min()) and np.isfinite(points.max())):  # either passes NaN on
+        at = int(np.argmin(np.isfinite(points).all(axis=1)))
         raise InputError(f"{name}[{at}] is {points[at][:4].tolist()}, which is not finite in float32; leave it out")
-    return floats
+
+
+def _require_range(images: Floats) -> None:
+    """Raises InputError where one of the images (n, H, W, C) has floats that are not in 0..1."""
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
+        flat = images.reshape(len(images), -1)
+        at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
+        raise InputError(
+            f"images[{at}] has values from {flat[at].min():g} to {flat[at].max():g}; floats are 0..1: "
+            "give bytes as uint8, or images / 255"
+        )
 
 
 def as_array(values: Any, name: str) -> Array:
