@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from vae_serve.api import arguments, fresh_process, models, pictures
 from vae_serve.api.arguments import StrPath
 from vae_serve.api.progress import Note, Progress, no_note, no_progress
+from vae_serve.api.record_batch import RecordBatch
 from vae_serve.api.summaries import EmbedSummary, ThisRun
 from vae_serve.errors import UsageError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from vae_serve.api.pictures import Begun, PictureSource
     from vae_serve.images.pixels import PixelRule
     from vae_serve.model.bundle import Bundle
@@ -52,7 +51,7 @@ def embed(
     engine: Engine = "inline",
     progress: Progress | None = None,
     note: Note | None = None,
-) -> "Generator[pa.RecordBatch, None, None]": ...
+) -> Generator[RecordBatch, None, None]: ...
 
 
 @overload
@@ -99,7 +98,7 @@ def embed(
     engine: Engine = "inline",
     progress: Progress | None = None,
     note: Note | None = None,
-) -> "Generator[pa.RecordBatch, None, None] | EmbedSummary":
+) -> Generator[RecordBatch, None, None] | EmbedSummary:
     """Turns pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
 
     `source`: a word or path as `vae-serve embed` takes it (folder, picture, pattern, list, archive, array or table,
@@ -184,7 +183,7 @@ def _request(
     return _Request(begun, bundle, rule, EmbedOptions(**checked), out)
 
 
-def _iterate(request: _Request, progress: Progress, note: Note) -> "Generator[pa.RecordBatch, None, None]":
+def _iterate(request: _Request, progress: Progress, note: Note) -> Generator[RecordBatch, None, None]:
     work = fresh_process.Work(_rows, request)
     yield from fresh_process.steps(work, progress, note, fresh=request.begun.needs_fresh_process)
 
@@ -195,7 +194,7 @@ def _opened(request: _Request, note: Note) -> "Pictures | Arrays":
     return source
 
 
-def _rows(request: _Request, progress: Progress, note: Note) -> "Generator[pa.RecordBatch, None, None]":
+def _rows(request: _Request, progress: Progress, note: Note) -> Generator[RecordBatch, None, None]:
     from vae_serve.tasks import embed as task
 
     yield from task.rows(_opened(request, note), request.bundle, request.rule, request.options, progress)
