@@ -43,7 +43,7 @@ def seed(value: object) -> int:
 
 
 def number(name: str, value: object) -> float:
-    """A real number, NumPy's included; not NaN."""
+    """A real number, NumPy's included; not NaN, which is no answer to how much."""
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError
@@ -57,10 +57,14 @@ def number(name: str, value: object) -> float:
 
 def picture_timeout(value: object) -> float:
     """Seconds above 0; infinity is no limit."""
-    seconds = number("picture_timeout", value)
+    try:
+        seconds = number("picture_timeout", value)
+    except UsageError:
+        seconds = math.nan
     if seconds > 0:
         return seconds
-    raise UsageError(f"--picture-timeout {seconds:g}: give seconds above 0")
+    shown = f"{seconds:g}" if isinstance(value, float) else _brief(value)
+    raise UsageError(f"--picture-timeout {shown}: give seconds above 0")
 
 
 def flag(name: str, value: object) -> bool:
