@@ -3,6 +3,7 @@
 import math
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -291,7 +292,8 @@ def as_array(values: Any, name: str) -> Array:
     Raises:
         InputError: it is none, or values of a masked array are masked.
     """
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    # `numpy.ma` is imported by its first use, which takes as long as decoding a plane: who has a masked array has it
+    if "numpy.ma" in sys.modules and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise InputError(f"{name} is a masked array with values that are not there; leave them out, or fill them in")
     try:
         return np.asarray(values)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ import numpy.typing as npt
 from vae_serve.errors import SourceError
 from vae_serve.model import samplers
 from vae_serve.model.samplers import Floats
-from vae_serve.sources.latent_files import Points, read_points
+
+if TYPE_CHECKING:
+    from vae_serve.sources.latent_files import Points
 
 _BLOCK = 1 << 16  # rows looked at in one go
 
@@ -65,6 +67,8 @@ class LatentFile:
         """Raises SourceError: no such file, another kind of file, another latent size, or a number that is not finite
         as float32.
         """
+        from vae_serve.sources.latent_files import read_points  # a plane or samples need none of its readers
+
         path = self.path
         points, nulls = read_points(path)
         if points.ndim != 2 or points.dtype.kind not in "fiu":
@@ -76,7 +80,7 @@ class LatentFile:
         return _checked(points, path, nulls)
 
 
-def _checked(points: Points, where: object, nulls: bool) -> LatentSource:
+def _checked(points: "Points", where: object, nulls: bool) -> LatentSource:
     """The source of these points; `nulls` where a row of NaN stands for one without a vector."""
     digest = hashlib.sha256()
     missing: list[int] = []
@@ -101,7 +105,7 @@ def _as_float32(values: npt.NDArray[Any]) -> Floats:
         return np.asarray(values, np.float32)
 
 
-def _sliced(points: Points, start: int, stop: int) -> Floats:
+def _sliced(points: "Points", start: int, stop: int) -> Floats:
     return _as_float32(points[start:stop])
 
 
