@@ -3,7 +3,6 @@
 Options are named in messages as the command line has them (`--batch`); a program gives them as keywords (`batch=`).
 """
 
-import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -43,28 +42,21 @@ def seed(value: object) -> int:
 
 
 def number(name: str, value: object) -> float:
-    """A real number, NumPy's included; not NaN, which is no answer to how much."""
+    """A real number, NumPy's included. NaN is one: it fails every comparison, so the check of a range refuses it."""
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError
-        real = float(value)  # type: ignore[arg-type]  # what is none raises
+        return float(value)  # type: ignore[arg-type]  # what is none raises
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{option(name)} {_brief(value)}: give a number") from None
-    if math.isnan(real):
-        raise UsageError(f"{option(name)} nan: give a number")
-    return real
 
 
 def picture_timeout(value: object) -> float:
     """Seconds above 0; infinity is no limit."""
-    try:
-        seconds = number("picture_timeout", value)
-    except UsageError:
-        seconds = math.nan
+    seconds = number("picture_timeout", value)
     if seconds > 0:
         return seconds
-    shown = f"{seconds:g}" if isinstance(value, float) else _brief(value)
-    raise UsageError(f"--picture-timeout {shown}: give seconds above 0")
+    raise UsageError(f"--picture-timeout {seconds:g}: give seconds above 0")
 
 
 def flag(name: str, value: object) -> bool:
