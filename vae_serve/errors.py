@@ -34,6 +34,10 @@ class MissingExtra(VaeServeError):
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'vae-serve[{extra}]'")
+        self._arguments = extra, what
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
+        return MissingExtra, self._arguments
 
 
 class SourceError(VaeServeError):
@@ -46,6 +50,9 @@ class ImageError(SourceError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return ImageError, (self.kind, str(self))
 
 
 class OutputError(VaeServeError):

@@ -3,9 +3,40 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+
+_OWN_PROCESS = False  # whether this process does nothing but one command
+_START_THREADS = {"jax", "numpy", "onnxruntime", "pyarrow", "tensorflow", "torch"}
+
+
+def own_process() -> None:
+    """Says that this process is a command's: what it has imported and started is known, and it forks in time."""
+    global _OWN_PROCESS  # noqa: PLW0603
+    _OWN_PROCESS = True
+
+
+def safe() -> bool:
+    """Whether a fork copies this process whole: there is no other thread, whose locks would stay locked in the copy.
+
+    Linux counts the threads that libraries have started, too. Elsewhere it is no, once one that does is loaded.
+    """
+    if not hasattr(os, "fork"):
+        return False
+    if _OWN_PROCESS:
+        return True
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+    return threading.active_count() == 1 and not _START_THREADS & sys.modules.keys()
+
+
+def wait(process: int) -> None:
+    """Waits for a forked process to end, unless a handler of this process' own has done so already."""
+    with suppress(ChildProcessError):
+        os.waitpid(process, 0)
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -12,6 +12,9 @@ A command is a process of a tenth of a second to hours, and for the short ones s
    imported, both of which start threads. They decode while those load.
 5. `leave` ends the process without taking it apart.
 
+All of this is the command line's. A program that calls the Python API has a process of its own making: nothing is set
+there, and where it has threads nothing is forked, see `vae_serve.api.fresh_process`.
+
 Two places fork, both through `vae_serve.forks`. A place that forks later, from a process with threads, must start its
 processes from a supervisor that was forked in time, as the decode pool does.
 """
@@ -23,6 +26,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
+
+from vae_serve import forks
 
 COLLECT_AFTER = 100_000  # new objects; Python's own threshold is 700 to 2,000
 
@@ -47,6 +52,7 @@ def prepare() -> None:
     in the way of a fork. Importing and listing make many objects and no garbage: with Python's threshold the collector
     took a sixth of `embed`'s start-up to find none.
     """
+    forks.own_process()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(COLLECT_AFTER)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vae_serve import embed
 from vae_serve.cores import cores
 from vae_serve.images import fast, mnist
 from vae_serve.images.pixels import PixelRule, to_model
@@ -31,8 +32,6 @@ from vae_serve.model import bundle as bundles
 from vae_serve.model.manifest import graph_spec
 from vae_serve.model.model import BATCH
 from vae_serve.model.sessions import Session
-from vae_serve.sources.opening import open_source
-from vae_serve.tasks.embed import Options, embed
 
 BATCHES = (64, 128, 256)
 
@@ -202,7 +201,6 @@ def array(work: Path, count: int, rounds: int) -> None:
     some = images[:20_000]
     floats = to_model(some)
     raw: dict[int, list[float]] = {batch: [] for batch in BATCHES}
-    options = Options(out=work / "out", workers=cores())
     made: list[float] = []
     ratios: list[float] = []
     from_bytes: dict[str, list[float]] = {"NumPy": [], "DequantizeLinear": []}
@@ -215,9 +213,7 @@ def array(work: Path, count: int, rounds: int) -> None:
         from_bytes["DequantizeLinear"].append(
             count / seconds(lambda: encode_only(of_bytes, some, count, BATCH["encoder"]))
         )
-        made.append(
-            count / seconds(lambda: embed(open_source(str(path)), bundle, rule, options, lambda *_, **__: None))
-        )
+        made.append(count / seconds(lambda: embed(path, bundle.path, out=work / "out")))
         shutil.rmtree(work / "out")
         ratios.append(made[-1] / max(rates[-1] for rates in raw.values()))
     process = whole_process(vae_serve(path, work / "out"), work / "out")

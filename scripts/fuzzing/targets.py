@@ -267,10 +267,10 @@ def _job(sealed: bool) -> tuple[Path, Callable[[], Any], dict[str, bytes]]:
     """A job's folder with one finished shard of two, or sealed with both; how it is opened; the files of its state."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from vae_serve.tasks.reconstructing import RECORD
 
     from vae_serve.jobs.folder import open_job
     from vae_serve.jobs.plan import Plan
+    from vae_serve.tasks.reconstruct_shard import RECORD
 
     folder = room() / ("sealed" if sealed else "job")
     plan = Plan({"command": "reconstruct", "model": "0" * 64, "pixels": {"width": 1}}, rows=4, rows_per_shard=2)

@@ -172,14 +172,14 @@ def source(request, tmp_path, images, monkeypatch) -> str:
     return str(request.param(tmp_path / "here" / "source", images).relative_to(tmp_path / "here"))
 
 
-def embed_options(out: str, **changes) -> EmbedOptions:
-    return replace(EmbedOptions(Path(out), workers=2, rows_per_shard=32, outputs=("z_mean", "z")), **changes)
+def embed_options(**changes) -> EmbedOptions:
+    return replace(EmbedOptions(workers=2, rows_per_shard=32, outputs=("z_mean", "z")), **changes)
 
 
 def test_every_shard_of_embed_is_the_same_in_a_process_of_its_own(source, bundle, fresh):
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    embed(open_source(source), bundle, rule, embed_options("here"), lambda *_, **__: None)
-    embed(open_source(source), bundle, rule, embed_options("there", engine="fresh"), lambda *_, **__: None)
+    embed(open_source(source), bundle, rule, Path("here"), embed_options(), lambda *_, **__: None)
+    embed(open_source(source), bundle, rule, Path("there"), embed_options(engine="fresh"), lambda *_, **__: None)
     files = tree(Path("here"))
     assert [*files] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert {name: data for result in fresh.results.values() for name, data in result.items()} == files
@@ -190,7 +190,7 @@ def test_a_spec_for_one_shard_holds_the_names_of_that_shard_alone(tmp_path, imag
     rule = PixelRule.from_json(bundle.manifest.pixels)
     for number, make in enumerate((as_folder, as_zip)):
         opened = open_source(str(make(tmp_path / f"source{number}", images)))
-        embed(opened, bundle, rule, embed_options(tmp_path / f"out{number}", engine="fresh"), lambda *_, **__: None)
+        embed(opened, bundle, rule, tmp_path / f"out{number}", embed_options(engine="fresh"), lambda *_, **__: None)
         names = [name.rpartition(b"/")[2] for name in opened.names[range(ROWS)]]
         for shard, sent in fresh.sent.items():
             own = range(32 * shard, min(32 * shard + 32, ROWS))
@@ -204,7 +204,7 @@ def test_arrays_that_are_in_memory_alone_go_along_with_the_spec(tmp_path, images
     labels = np.eye(ROWS, dtype=np.int64)[:, :40]  # rows of which some are one-hot, others are not
     for out, engine in (("here", "inline"), ("there", "fresh")):
         arrays = Arrays("memory", images, labels, where="memory", stamp="")
-        embed(arrays, bundle, rule, embed_options(tmp_path / out, engine=engine), lambda *_, **__: None)
+        embed(arrays, bundle, rule, tmp_path / out, embed_options(engine=engine), lambda *_, **__: None)
     assert len(fresh.results) == 3
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
 
@@ -261,7 +261,7 @@ def test_an_engine_of_another_name_is_refused(tmp_path, images, bundle):
     rule = PixelRule.from_json(bundle.manifest.pixels)
     opened = open_source(str(as_npy(tmp_path / "source", images)))
     with pytest.raises(UsageError, match="the engine 'spark' is none of inline"):
-        embed(opened, bundle, rule, embed_options(tmp_path / "out", engine="spark"), lambda *_, **__: None)
+        embed(opened, bundle, rule, tmp_path / "out", embed_options(engine="spark"), lambda *_, **__: None)
     assert not (tmp_path / "out").exists()
 
 
@@ -274,10 +274,10 @@ def test_latents_of_an_embed_result_that_is_not_whole_are_refused(tmp_path, imag
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed(source, bundle, rule, embed_options(out, rows_per_shard=1), stop)
+        embed(source, bundle, rule, Path(out), embed_options(rows_per_shard=1), stop)
     with pytest.raises(SourceError, match=r"out is an embed result that is not finished .* run the same"):
         LatentFile(out, 2).open()
-    embed(source, bundle, rule, embed_options(out, rows_per_shard=1), lambda *_, **__: None)
+    embed(source, bundle, rule, Path(out), embed_options(rows_per_shard=1), lambda *_, **__: None)
     assert (LatentFile(out, 2).open().count, LatentFile(out, 2).open().missing) == (ROWS, (40,))
     (out / "part-00003.parquet").unlink()
     with pytest.raises(SourceError, match=r"out is an embed result that lacks part-00003\.parquet; run the same"):

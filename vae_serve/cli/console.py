@@ -6,8 +6,8 @@ Nothing else in the package prints. The text may come from an untrusted file, so
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -54,7 +54,8 @@ class Report(Protocol):
 def progress(what: str, total: int | None, unit: str, quiet: bool = False) -> Iterator[Report]:
     """A progress bar on a terminal, a plain line now and then where there is none, nothing when quiet.
 
-    Shows units done, units per second, time left and the figures last reported.
+    Shows units done, units per second, time left and the figures last reported. The bar comes with the first report:
+    it has a thread, and before there is anything to report processes may be forked.
     """
     if quiet:
         yield lambda *_, **__: None
@@ -85,6 +86,20 @@ def _figures(figures: dict[str, float | str]) -> str:
 
 @contextmanager
 def _bar(what: str, total: int | None, unit: str) -> Iterator[Report]:
+    with ExitStack() as opened:
+        rate, report_to = _Rate(), None
+
+        def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
+            nonlocal report_to
+            if report_to is None:
+                report_to = opened.enter_context(_opened_bar(what, total))
+            report_to(new_total, done, f"{rate(done):,.0f} {unit}/s", quoting.terminal(_figures(figures)))
+
+        yield report
+
+
+@contextmanager
+def _opened_bar(what: str, total: int | None) -> Iterator[Callable[[int | None, int, str, str], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -107,16 +122,13 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task(quoting.terminal(what), total=total, rate="", figures="")
-        rate = _Rate()
 
-        def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
+        def update(new_total: int | None, done: int, rate: str, figures: str) -> None:
             if new_total:
                 bar.update(task, total=new_total)
-            bar.update(
-                task, completed=done, rate=f"{rate(done):,.0f} {unit}/s", figures=quoting.terminal(_figures(figures))
-            )
+            bar.update(task, completed=done, rate=rate, figures=figures)
 
-        yield report
+        yield update
 
 
 def _lines(what: str, total: int | None, unit: str) -> Report:

@@ -1,22 +1,21 @@
 """`vae-serve embed`: pictures to latent vectors."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vae_serve import start
 from vae_serve.cli import console
-from vae_serve.cli.seed import checked_seed
 from vae_serve.cli.share import parse_share
-from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
+from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
-from vae_serve.errors import UsageError
 from vae_serve.model import bundle as bundles
 
+if TYPE_CHECKING:
+    from vae_serve.api.summaries import EmbedSummary
+
 SOME_FAILED = 3
-PATIENCE = 1.0  # seconds without a word
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
@@ -62,67 +61,48 @@ def embed(
     An interrupted job resumes with the same command. Exit code 3: finished, but some pictures failed.
     """
     start.prepare()
-    from vae_serve.sources import listing
+    from vae_serve.api.embed import embed as call
 
-    begun = listing.begin(source, exclude=(out,))
-    from vae_serve.images.pixels import PixelRule
-    from vae_serve.sources.opening import open_source
-    from vae_serve.tasks.embed import EmbedOptions
-    from vae_serve.tasks.embed import embed as run
-
-    options = EmbedOptions(
-        out=out,
-        workers=parse_workers(workers),
-        format=format_,
-        outputs=_outputs(outputs),
-        seed=checked_seed(seed),
-        batch=batch,
-        share=parse_share(shard),
-        max_errors=max_errors,
-        picture_timeout=parse_picture_timeout(picture_timeout),
-        overwrite=overwrite,
-        rows_per_shard=rows_per_shard,
-    )
-    bundle = bundles.load(bundles.find(model))
-    rule = PixelRule.from_json(bundle.manifest.pixels)
-    rule = replace(rule, fit=fit or rule.fit, invert=invert or rule.invert)
-    if begun and not quiet and begun.takes_longer_than(PATIENCE):
-        console.say(f"listing {source}")
-    pictures = open_source(source, begun, exclude=(out,))
-    if not quiet:
-        console.say(f"model {bundle.path}, {pictures.names.count:,} pictures ({pictures.kind})")
     with console.progress("embed", None, "pictures", quiet) as report:
-        stats = run(pictures, bundle, rule, options, report)
+        summary = call(
+            source,
+            bundles.find(model),
+            out=out,
+            format=format_,
+            outputs=outputs,
+            seed=seed,
+            fit=fit,
+            invert=invert,
+            shard=parse_share(shard),
+            workers=parse_workers(workers),
+            batch=batch,
+            rows_per_shard=rows_per_shard,
+            max_errors=max_errors,
+            picture_timeout=picture_timeout,
+            overwrite=overwrite,
+            progress=report,
+            note=None if quiet else console.say,
+        )
     if not quiet:
-        console.say(_summary(out, stats))
+        console.say(_line(summary))
     if as_json:
-        console.emit(stats)
-    if stats["failed"]:
+        console.emit(summary.to_json())
+    if summary.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _outputs(text: str) -> tuple[str, ...]:
-    from vae_serve.results.vector_result import OUTPUTS
-
-    asked = text.split(",")
-    unknown = [name for name in asked if name not in OUTPUTS]
-    if unknown or len(set(asked)) != len(asked):
-        raise UsageError(f"--outputs {text}: give some of {','.join(OUTPUTS)}, each once")
-    return tuple(name for name in OUTPUTS if name in asked)
-
-
-def _summary(out: Path, stats: dict[str, Any]) -> str:
-    now = stats["this_run"]
-    parts = [f"{out}: {stats['images']:,} rows"]
-    if stats["failed"]:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in stats["errors"].items())
-        parts.append(f"{stats['failed']:,} failed ({kinds})")
-    parts += [f"{count:,} {note}" for note, count in stats["notes"].items()]
-    if stats["skipped"]:
-        parts.append(f"{sum(stats['skipped'].values()):,} other files skipped")
-    if now["images"]:
-        rate = f"{now['images_per_second']:,.0f}/s, limited by {stats['limiting_stage']}"
-        parts.append(f"{now['images']:,} of them now, in {now['seconds']:.2f} s ({rate})")
+def _line(summary: "EmbedSummary") -> str:
+    now = summary.this_run
+    parts = [f"{summary.out}: {summary.images:,} rows"]
+    if summary.failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.items())
+        parts.append(f"{summary.failed:,} failed ({kinds})")
+    parts += [f"{count:,} {note}" for note, count in summary.notes.items()]
+    if summary.skipped:
+        parts.append(f"{sum(summary.skipped.values()):,} other files skipped")
+    if now.images:
+        rate = f"{now.images_per_second:,.0f}/s, limited by {summary.limiting_stage}"
+        parts.append(f"{now.images:,} of them now, in {now.seconds:.2f} s ({rate})")
     else:
         parts.append("all there already, nothing to do")
     return "; ".join(parts)

@@ -1,15 +1,15 @@
 """`vae-serve export`: a finished run to a bundle."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from vae_serve.cli import console
-from vae_serve.errors import BundleError, UsageError
+from vae_serve.errors import BundleError
 
 if TYPE_CHECKING:
-    from vae_serve.exporting.build import Export
+    from vae_serve.api.export import Form, Format, Pixels
 
 
 def export(
@@ -53,50 +53,31 @@ def export(
     The bundle is published only if all copies agree: an output that differs by more than 1e-5 from the trained model's
     is an error, and nothing is written.
     """
-    from vae_serve.training import backend, runs
+    from vae_serve.api.export import export as call
+    from vae_serve.api.summaries import ExportCheck
 
-    backend.start("export")
-    from vae_serve.exporting import build
-
-    formats = tuple(dict.fromkeys(format or build.DEFAULT_FORMATS))
-    if unknown := set(formats) - set(build.FORMATS):
-        raise UsageError(f"--format {sorted(unknown)[0]}: the formats are {', '.join(build.FORMATS)}")
-    if pixels not in build.PIXELS:
-        raise UsageError(f"--pixels {pixels}: a picture is {' or '.join(build.PIXELS)}")
-    if form not in build.FORMS:
-        raise UsageError(f"--form {form}: the forms are {', '.join(build.FORMS)}")
-    source = runs.load(run) if run else runs.newest()
-    if not quiet and run is None:
-        console.say(f"the newest finished run is {source.path}")
-    target = out or Path("exports", source.path.resolve().name)
-    options = build.Export(source, target, formats, opset, pixels, form, overwrite)
-    if check:
-        _check(options, build.differences(options), as_json, quiet)
-        return
-    manifest = build.export(options)
-    largest = max(report.largest for report in manifest.reports)
-    if not quiet:
-        console.say(
-            f"exported {source.path} to {target}: {', '.join(formats)}; at most {largest:.1e} from the trained model"
-        )
+    summary = call(
+        run,
+        format=cast("list[Format] | None", format or None),
+        out=out,
+        opset=opset,
+        pixels=cast("Pixels", pixels),
+        form=cast("Form", form),
+        overwrite=overwrite,
+        check=check,
+        note=None if quiet else console.say,
+    )
     if as_json:
-        console.emit(
-            {
-                "run": source.path,
-                "bundle": target,
-                "formats": formats,
-                "largest_difference": largest,
-                "files": [entry.path for entry in manifest.files],
-            }
+        console.emit(summary.to_json())
+    if isinstance(summary, ExportCheck):
+        if not summary.same:
+            differences = ", ".join(summary.differences)
+            raise BundleError(f"{summary.bundle} is not what {summary.run} gives: {differences}")
+        line = f"{summary.bundle} is what {summary.run} gives"
+    else:
+        line = (
+            f"exported {summary.run} to {summary.bundle}: {', '.join(summary.formats)}; "
+            f"at most {summary.largest_difference:.1e} from the trained model"
         )
-
-
-def _check(options: "Export", differences: list[str], as_json: bool, quiet: bool) -> None:
-    if as_json:
-        console.emit(
-            {"run": options.run.path, "bundle": options.out, "same": not differences, "differences": differences}
-        )
-    if differences:
-        raise BundleError(f"{options.out} is not what {options.run.path} gives: {', '.join(differences)}")
     if not quiet:
-        console.say(f"{options.out} is what {options.run.path} gives")
+        console.say(line)

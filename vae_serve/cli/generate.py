@@ -53,46 +53,37 @@ def generate(
     continued by the same command.
     """
     start.prepare()
-    from vae_serve.cores import cores
-    from vae_serve.tasks.generate import generate as run
-    from vae_serve.tasks.generate_options import GenerateOptions
+    from vae_serve.api.generate import generate as call
 
-    options = GenerateOptions(
-        grid=grid,
-        count=count,
-        seed=seed,
-        latents=latents,
-        interpolate=interpolate,
-        steps=steps,
-        span=span,
-        quantiles=quantiles,
-        slice=_pair(slice_),
-        axes=axes,
-        out=out,
-        overwrite=overwrite,
-        workers=cores() if workers is None else workers,
-        share=parse_share(shard),
-    )
-    path = bundle.find(model)
     with console.progress("generate", None, "pictures", quiet) as report:
-        result = run(bundle.load(path), options, report)
-    if not quiet:
-        of = f" of {result.points:,} points" if result.points != result.pictures else ""
-        console.say(f"{result.path}: {result.pictures:,} picture{'s' * (result.pictures > 1)}{of}, by the model {path}")
-    if result.missing:
-        some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
-        console.say(f"{len(result.missing):,} rows of {latents} have no vector; their pictures are black: {some}")
-    if as_json:
-        console.emit(
-            {
-                "model": path,
-                "out": result.path,
-                "pictures": result.pictures,
-                "points": result.points,
-                "missing": list(result.missing),
-            }
+        summary = call(
+            bundle.find(model),
+            grid=grid,
+            count=count,
+            seed=seed,
+            latents=latents,
+            interpolate=interpolate,
+            steps=steps,
+            span=span,
+            quantiles=quantiles,
+            slice=_pair(slice_),
+            axes=axes,
+            shard=parse_share(shard),
+            out=out,
+            overwrite=overwrite,
+            workers=workers,
+            progress=report,
         )
-    if result.missing:
+    if not quiet:
+        of = f" of {summary.points:,} points" if summary.points != summary.pictures else ""
+        pictures = f"{summary.pictures:,} picture{'s' * (summary.pictures > 1)}{of}"
+        console.say(f"{summary.out}: {pictures}, by the model {summary.model}")
+    if summary.missing:
+        some = ", ".join(map(str, summary.missing[:5])) + (", ..." if len(summary.missing) > 5 else "")
+        console.say(f"{len(summary.missing):,} rows of {latents} have no vector; their pictures are black: {some}")
+    if as_json:
+        console.emit(summary.to_json())
+    if summary.missing:
         raise typer.Exit(3)
 
 

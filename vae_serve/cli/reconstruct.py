@@ -1,7 +1,5 @@
 """`vae-serve reconstruct`: pictures beside their reconstructions."""
 
-import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +7,9 @@ import typer
 
 from vae_serve import start
 from vae_serve.cli import console
-from vae_serve.cli.timeout import PictureTimeout, parse_picture_timeout
+from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
 from vae_serve.model import bundle as bundles
-
-_WILDCARD = re.compile(r"[*?\[\]]")
 
 
 def reconstruct(
@@ -37,45 +33,29 @@ def reconstruct(
     Exit code 3: finished, but some pictures could not be read; their rows say why, and their places are grey.
     """
     start.prepare()
-    from vae_serve.sources import listing
+    from vae_serve.api.reconstruct import reconstruct as call
 
-    out = out or Path(default_name(source))
-    own = (out, out.with_name(f"{out.name}.partial")) if out.name else (out,)
-    begun = listing.begin(source, exclude=own)
-    from vae_serve.images.pixels import PixelRule
-    from vae_serve.sources.opening import open_source
-    from vae_serve.tasks.reconstruct import ReconstructOptions
-    from vae_serve.tasks.reconstruct import reconstruct as run
-
-    options = ReconstructOptions(out, parse_workers(workers), parse_picture_timeout(picture_timeout), overwrite)
-    bundle = bundles.load(bundles.find(model))
-    pictures = open_source(source, begun, exclude=own)
-    with console.progress("reconstruct", pictures.names.count, "pictures", quiet) as report:
-        summary = run(pictures, bundle, PixelRule.from_json(bundle.manifest.pixels), options, report)
+    with console.progress("reconstruct", None, "pictures", quiet) as report:
+        summary = call(
+            source,
+            bundles.find(model),
+            out=out,
+            workers=parse_workers(workers),
+            picture_timeout=picture_timeout,
+            overwrite=overwrite,
+            progress=report,
+            note=None if quiet else console.say,
+        )
     if not quiet:
         failed = f" ({summary.failed:,} failed)" if summary.failed else ""
-        console.say(
-            f"{out}: {summary.pictures:,} pictures{failed}, {summary.sheets:,} sheets, by the model {bundle.path}"
-        )
+        counts = f"{summary.pictures:,} pictures{failed}, {summary.sheets:,} sheets"
+        console.say(f"{summary.out}: {counts}, by the model {summary.model}")
         if summary.worst:
             console.say(
                 f"mean error {summary.mean_reconstruction:.1f} nats, mse {summary.mean_mse:.4f}; "
                 f"largest {summary.worst.reconstruction:.1f} nats, {summary.worst.path}"
             )
     if as_json:
-        console.emit({"model": bundle.path, **asdict(summary)})
+        console.emit(summary.to_json())
     if summary.failed:
         raise typer.Exit(3)
-
-
-def default_name(source: str) -> str:
-    """photos -> photos-reconstructed; of a pattern, the name of the folder before its first wildcard."""
-    path = Path(source)
-    if source == "-":
-        return "list-reconstructed"
-    if not path.exists() and _WILDCARD.search(source):
-        before = next(number for number, part in enumerate(path.parts) if _WILDCARD.search(part))
-        path = Path(*path.parts[:before])
-    path = path.resolve()
-    name = path.name if path.is_dir() else path.stem
-    return f"{_WILDCARD.sub('_', name) or 'pictures'}-reconstructed"

@@ -1,16 +1,17 @@
 """vae-serve train."""
 
-import importlib
-import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from vae_serve.cli import console
-from vae_serve.errors import MissingExtra, OutputError, RunError
+
+if TYPE_CHECKING:
+    from vae_serve.api.summaries import Run
+    from vae_serve.api.train import Arch, Device, Precision, Schedule
 
 LARGE = 1e6  # nats; beyond, decimals tell nothing
 
@@ -58,65 +59,45 @@ def train(
     as_json: console.AsJson = False,
 ) -> None:
     """Train a model: images to a run folder with encoder, decoder, history and plots."""
-    options = dict(locals())
-    if out is not None and out.exists() and not overwrite and not resume:
-        raise OutputError(f"{out} exists; give --overwrite, or another --out")
-    from vae_serve.training import config as configs
-    from vae_serve.training import data as data_sets
-    from vae_serve.training import runs
+    from vae_serve.api.train import train as call
 
-    given = {name: options[name] for name in configs.NAMES if options[name] is not None}
-    if resume:
-        run = runs.load(out) if out else runs.newest_unfinished()
-        path, chosen = run.path, configs.same(run.record["config"], config, given, run.path)
-        if run.finished:
-            _done(run, quiet, as_json)
-            return
-        if run.record["status"] == "diverged":
-            raise RunError(f"{path} diverged, and would again; train anew with --clip-norm 1")
-    else:
-        chosen = configs.combine(config, given)
-    from vae_serve.training import backend
-
-    if tensorboard:
-        try:
-            importlib.import_module("tensorboard")
-        except ImportError:
-            raise MissingExtra("tensorboard", "vae-serve train --tensorboard") from None
-    backend.start("vae-serve train")
-    from vae_serve.training import fit
-
-    if resume:
-        dataset = data_sets.load_again(run.record, str(run.path), console.say)
-    else:
-        dataset = data_sets.load(chosen.data, chosen.image_size, note=console.say)
-        # a bundle takes its name from the run's, and has letters, digits, ., _ and - alone
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset.name).strip(".-") or "data"
-        path = out or runs.free_path(f"{name}-{chosen.arch}")
-    try:
-        with console.progress(f"training {chosen.arch} on {dataset.name}", None, "steps", quiet) as progress:
-            hooks = fit.Hooks(progress, console.say, tensorboard)
-            if resume:
-                run = fit.resume(run, chosen, dataset, hooks)
-            else:
-                command = shlex.join(["vae-serve", *sys.argv[1:]])
-                run = fit.train(chosen, dataset, path, command, hooks, overwrite)
-    except KeyboardInterrupt:
-        console.say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
-        raise
-    _done(run, quiet, as_json)
-
-
-def _done(run: Any, quiet: bool, as_json: bool) -> None:
-    test = run.record["metrics"]["test"]
+    with console.progress("train", None, "steps", quiet) as report:
+        run = call(
+            data,
+            image_size=image_size,
+            arch=cast("Arch | None", arch),
+            latent_dim=latent_dim,
+            schedule=cast("Schedule | None", schedule),
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_split=validation_split,
+            beta=beta,
+            clip_norm=clip_norm,
+            seed=seed,
+            device=cast("Device | None", device),
+            precision=cast("Precision | None", precision),
+            tensorboard=tensorboard,
+            config=config,
+            out=out,
+            overwrite=overwrite,
+            resume=resume,
+            progress=report,
+            note=console.say,
+            command=shlex.join(["vae-serve", *sys.argv[1:]]),
+        )
     if not quiet:
-        elbo, reconstruction, kl = (
-            f"{test[name]:{'.2f' if abs(test[name]) < LARGE else '.3g'}}" if test.get(name) is not None else "infinite"
-            for name in ("negative_elbo", "reconstruction", "kl")
-        )
-        console.say(
-            f"{run.path}: negative ELBO {elbo} nats per image on the test set "
-            f"(reconstruction {reconstruction}, KL {kl}); next: vae-serve export {run.path}"
-        )
+        console.say(_line(run))
     if as_json:
-        console.emit({"run": str(run.path), **run.record})
+        console.emit(run.to_json())
+
+
+def _line(run: "Run") -> str:
+    elbo, reconstruction, kl = (_nats(run.metrics.get(name)) for name in ("negative_elbo", "reconstruction", "kl"))
+    return (
+        f"{run.path}: negative ELBO {elbo} nats per image on the test set "
+        f"(reconstruction {reconstruction}, KL {kl}); next: vae-serve export {run.path}"
+    )
+
+
+def _nats(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:{'.2f' if abs(value) < LARGE else '.3g'}}"

@@ -26,7 +26,7 @@ from typing import Self
 import numpy as np
 
 from vae_serve.errors import SourceError
-from vae_serve.forks import fork
+from vae_serve.forks import fork, wait
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule
 from vae_serve.jobs import decoding
@@ -126,7 +126,7 @@ class DecodePool:
 
     def join(self) -> None:
         """Waits for the processes to end, after all have been followed to theirs."""
-        os.waitpid(self._supervisor, 0)
+        wait(self._supervisor)
 
     def stop(self) -> None:
         """Ends the processes at once: what they are busy with is lost."""

@@ -151,7 +151,7 @@ def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
 
 
 def find(model: Path | None, exports: Path = Path("exports")) -> Path:
-    """The bundle to serve: `model`, else the newest one under `exports`, else the one inside the package."""
+    """The bundle that a command serves: `model`, else the newest one under `exports`, else the one of the package."""
     if model is not None:
         return model
     # [!.]: a name that begins with a dot is an export that has not finished
@@ -161,12 +161,19 @@ def find(model: Path | None, exports: Path = Path("exports")) -> Path:
             changed[file.parent] = file.lstat().st_mtime_ns
     if changed:
         return max(sorted(changed), key=lambda folder: changed[folder])
+    return packaged_bundle()
+
+
+def packaged_bundle() -> Path:
+    """The bundle that comes with the package.
+
+    Raises:
+        BundleError: there is none.
+    """
     packaged = Path(str(package_files("vae_serve"))) / "default_model"
     if packaged.is_dir():
         return packaged
     checkout = Path(__file__).parents[2] / "exports" / "mnist"
     if checkout.is_dir():
         return checkout
-    raise BundleError(
-        f"no bundle under {exports}/ and none in the package; make one: vae-serve train, vae-serve export"
-    )
+    raise BundleError("no bundle under exports/ and none in the package; make one: vae-serve train, vae-serve export")

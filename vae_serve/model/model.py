@@ -1,11 +1,14 @@
 """`Model`: a bundle's networks over arrays. What knows of pixel types, batches, threads and variants is here alone."""
 
+import math
+import operator
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,26 +23,33 @@ from vae_serve.model.sessions import Session, open_graph
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+MOST_THREADS = 256  # of one call, however many are asked for; there are rarely as many cores
+BLOCK = 1 << 16  # rows that `sample` draws in one go
 
 BATCH: dict[Role, int] = {"encoder": 128, "decoder": 64}  # rows a call; what a call needs then stays in a core's cache
 
 
 class Model:
-    """The encoder and the decoder of a bundle, over arrays of any number of rows.
+    """The encoder and the decoder of a bundle, over arrays of any number of rows; `vae_serve.load` makes one.
 
     Threads may share a model. It can be pickled (by the bundle's bytes) and used after a fork: each process opens its
-    own sessions, when they are first needed.
+    own sessions, when they are first needed. What goes in are NumPy arrays, or anything that `numpy.asarray` makes one
+    of; no array that is given is changed. What comes out are new arrays in C order and this machine's byte order.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, batch: int | None = None) -> None:
         """`threads` that one call of `encode` or `decode` may use: all cores by default. Any number gives the same.
 
         `batch`: rows a call of a network, instead of what is fastest for small networks.
+
+        Raises:
+            InputError: one of them is not a whole number of 1 or more.
         """
-        for name, value in (("threads", threads), ("batch", batch)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} is {value!r}; give 1 or more")
-        self._bundle, self._threads, self._batch = bundle, threads, batch
+        self._bundle = bundle
+        self._threads = None if threads is None else min(_whole("threads", threads, 1), max(MOST_THREADS, cores()))
+        self._batch = None if batch is None else _whole("batch", batch, 1)
         self._sessions: dict[tuple[int, str], Session] = {}  # by process and file
 
     @classmethod
@@ -59,8 +69,13 @@ class Model:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """What the bundle says of itself: where it comes from, its figures, its files. Read-only."""
         return self._bundle.manifest
+
+    @property
+    def bundle(self) -> Bundle:
+        """The checked bundle behind it. For this package: what it is made of may change."""
+        return self._bundle
 
     @property
     def latent_dim(self) -> int:
@@ -86,14 +101,19 @@ class Model:
         """Images to z_mean and z_log_var, each (n, latent_dim) float32.
 
         `images`: (n, H, W, C), or (n, H, W) where C is 1; uint8 0..255, or floats 0..1. Bytes and the floats that they
-        stand for (times float32(1/255)) give the same bits. `check=False` takes it on trust that floats are in 0..1.
-        A damaged model can give NaN or infinity; that is told by the values alone.
+        stand for (times float32(1/255)) give the same bits, and so does any number of rows at a time. `check=False`
+        takes it on trust that floats are in 0..1. A damaged model can give NaN or infinity; that is told by the values
+        alone.
+
+        `z_mean` and `z_log_var` are the mean and the log of the variance of q(z|x), a normal distribution with a
+        diagonal covariance (Kingma and Welling 2013, "Auto-encoding variational Bayes", equation 9): a sample is
+        z_mean + exp(z_log_var / 2) * noise.
 
         Raises:
-            InputError: another shape, type or range; says what to do.
-            BundleError: the bundle has no ONNX files.
+            InputError: another shape, type or range, masked values, or more than memory holds; says what to do.
+            BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
         """
-        rows = self._images(images, check)
+        rows = self._images(images)
         pixels: PixelType = "uint8" if rows.dtype == np.uint8 else "float32"
         graph = self._graph("encoder", pixels)
         session = self._session(graph)
@@ -104,26 +124,39 @@ class Model:
         def run(batch: Array) -> list[Array]:
             return session(batch, convert)
 
-        z_mean, z_log_var = (np.empty((len(rows), self.latent_dim), np.float32) for _ in range(2))
+        z_mean, z_log_var = (_room((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
+        if check and rows.dtype != np.uint8:
+            _require_range(rows)
         for start, outputs in self._batches("encoder", rows, run, session):
             for whole, part in zip((z_mean, z_log_var), outputs, strict=True):
                 whole[start : start + len(part)] = part
         return z_mean, z_log_var
 
-    def decode(self, z: npt.ArrayLike, dtype: PixelType = "float32", *, check: bool = True) -> Array:
+    @overload
+    def decode(self, z: npt.ArrayLike, dtype: Literal["float32"] = "float32", *, check: bool = True) -> Floats: ...
+
+    @overload
+    def decode(self, z: npt.ArrayLike, dtype: Literal["uint8"], *, check: bool = True) -> Bytes: ...
+
+    @overload
+    def decode(self, z: npt.ArrayLike, dtype: PixelType, *, check: bool = True) -> Floats | Bytes: ...
+
+    def decode(self, z: npt.ArrayLike, dtype: PixelType = "float32", *, check: bool = True) -> Floats | Bytes:
         """Points of the latent space (n, latent_dim) to images (n, H, W, C): floats 0..1, or bytes 0..255, rounded.
 
-        `check=False`: where the decoder gives NaN or infinity, the floats alone tell.
+        `z`: finite numbers of any size and type, taken as float32; the prior is the standard normal. `check=False`:
+        where the decoder gives NaN or infinity, the floats alone tell.
 
         Raises:
-            InputError: another shape or type, or a point that is not finite; says what to do.
-            BundleError: the bundle has no ONNX files, or the decoder gives NaN or infinity.
+            InputError: another shape or type, a point that is not finite, or more than memory holds; says what to do.
+            BundleError: the bundle has no ONNX files, ONNX Runtime cannot run them, or the decoder gives NaN or
+                infinity.
         """
-        if dtype not in ("float32", "uint8"):
-            raise InputError(f"dtype is {dtype!r}; images are 'float32' 0..1 or 'uint8' 0..255")
-        points = self._points(z)
+        dtype = _pixel_type(dtype)
+        points = _points(z, self.latent_dim, "z")
         session = self._session(self._graph("decoder", dtype))
-        images = np.empty((len(points), *self.image_shape), dtype)
+        images = _room((len(points), *self.image_shape), np.dtype(dtype), "z")
+        _require_finite_points(points, "z")
 
         def run(batch: Floats) -> list[Array]:
             return session(batch)
@@ -141,17 +174,21 @@ class Model:
         return images
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Floats:
-        """Samples `start` to `start + n` of the prior, the standard normal: (n, latent_dim).
+        """Samples `start` to `start + n` of the prior, the standard normal: (n, latent_dim) float32.
 
-        Sample i depends on (seed, i) alone, see `vae_serve.model.samplers.sample_prior`.
+        Sample i depends on (seed, i, latent_dim) alone, see `vae_serve.model.samplers.sample_prior`: the first ten of a
+        million are the ten of `sample(10)`.
 
         Raises:
-            InputError: a negative number, or a seed of more than 64 bits.
+            InputError: a negative number, a seed of more than 64 bits, or more samples than memory holds.
         """
-        for name, value, most in (("n", n, 1 << 40), ("seed", seed, (1 << 64) - 1), ("start", start, 1 << 62)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= most:
-                raise InputError(f"{name} is {value!r}; give a whole number of 0..{most}")
-        return samplers.sample_prior(int(seed), int(start), int(start) + int(n), self.latent_dim)
+        n, start = _whole("n", n, 0, 1 << 40), _whole("start", start, 0, 1 << 62)
+        seed = _whole("seed", seed, 0, (1 << 64) - 1)
+        z = _room((n, self.latent_dim), np.float32, "n samples")
+        for first in range(0, n, BLOCK):
+            last = min(first + BLOCK, n)
+            z[first:last] = samplers.sample_prior(seed, start + first, start + last, self.latent_dim)
+        return z
 
     def _graph(self, role: Role, pixels: PixelType) -> Graph:
         """What is run for images of a type: the graph of that type, or the other one and a conversion.
@@ -191,56 +228,142 @@ class Model:
                 yield start, outputs.result()
                 waiting += [(start, pool.submit(run, rows[start : start + size])) for start in islice(left, 1)]
 
-    def _images(self, images: npt.ArrayLike, check: bool) -> Array:
+    def _images(self, images: npt.ArrayLike) -> Array:
         """Images as (n, H, W, C), bytes or floats of this machine's byte order."""
-        rows = _array(images, "images")
-        wanted = self.image_shape
+        rows = as_array(images, "images")
+        given, wanted = rows.shape, self.image_shape
         if rows.ndim == 3 and wanted[2] == 1:
             rows = rows[..., np.newaxis]
         if rows.shape[1:] != wanted or rows.ndim != 4:
             plain = f" or (n, {wanted[0]}, {wanted[1]})" if wanted[2] == 1 else ""
             raise InputError(
-                f"images are of the shape {np.shape(images)}; give (n, {', '.join(map(str, wanted))}){plain}"
-                + (": one image is images[np.newaxis]" if np.shape(images) in (wanted, wanted[:2]) else "")
+                f"images are of the shape {given}; give (n, {', '.join(map(str, wanted))}){plain}"
+                + (": one image is images[np.newaxis]" if given in (wanted, wanted[:2]) else "")
             )
         if rows.dtype == np.uint8:
             return rows
         if rows.dtype.kind != "f":
             raise InputError(f"images are of the type {rows.dtype}; give uint8 0..255, or float32 0..1")
-        with np.errstate(over="ignore"):
-            rows = rows.astype(np.float32, copy=False)
-        if check and len(rows) and not (rows.min() >= 0 and rows.max() <= 1):  # false for NaN, too
-            flat = rows.reshape(len(rows), -1)
-            at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
-            raise InputError(
-                f"images[{at}] has values from {flat[at].min():g} to {flat[at].max():g}; floats are 0..1: "
-                "give bytes as uint8, or images / 255"
-            )
-        return rows
+        return _as_float32(rows, "images")
 
-    def _points(self, z: npt.ArrayLike) -> Floats:
-        points = _array(z, "z")
-        if points.ndim != 2 or points.shape[1] != self.latent_dim:
-            raise InputError(f"z is of the shape {points.shape}; give (n, {self.latent_dim})")
-        if points.dtype.kind not in "fiu":
-            raise InputError(f"z is of the type {points.dtype}; give float32")
-        with np.errstate(over="ignore"):
-            floats = points.astype(np.float32, copy=False)
-        if not np.isfinite(floats).all():
-            at = int(np.argmin(np.isfinite(floats).all(axis=1)))
-            raise InputError(f"z[{at}] is {points[at][:4].tolist()}, which is not finite in float32; leave it out")
-        return floats
+
+def checked_points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
+    """Points of a latent space, (n, latent_dim), of any type of numbers as float32; `name` stands for them in messages.
+
+    Raises:
+        InputError: another shape or type, or one that is not finite in float32.
+    """
+    points = _points(values, latent_dim, name)
+    _require_finite_points(points, name)
+    return points
+
+
+def _points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
+    points = as_array(values, name)
+    if points.ndim != 2 or points.shape[1] != latent_dim:
+        hint = f": one point is {name}[numpy.newaxis]" if points.shape == (latent_dim,) else ""
+        raise InputError(f"{name} is of the shape {points.shape}; give (n, {latent_dim}){hint}")
+    if points.dtype.kind not in "fiu":
+        raise InputError(f"{name} is of the type {points.dtype}; give float32")
+    return _as_float32(points, name)
+
+
+def _require_finite_points(points: Floats, name: str) -> None:
+    """Raises InputError where one of the points (n, d) is not finite."""
+    if points.size and not (np.isfinite(points.min()) and np.isfinite(points.max())):  # either passes NaN on
+        at = int(np.argmin(np.isfinite(points).all(axis=1)))
+        raise InputError(f"{name}[{at}] is {points[at][:4].tolist()}, which is not finite in float32; leave it out")
+
+
+def _require_range(images: Floats) -> None:
+    """Raises InputError where one of the images (n, H, W, C) has floats that are not in 0..1."""
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
+        flat = images.reshape(len(images), -1)
+        at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
+        raise InputError(
+            f"images[{at}] has values from {flat[at].min():g} to {flat[at].max():g}; floats are 0..1: "
+            "give bytes as uint8, or images / 255"
+        )
+
+
+def as_array(values: Any, name: str) -> Array:
+    """What NumPy makes an array of; `name` stands for it in messages.
+
+    Raises:
+        InputError: it is none, or values of a masked array are masked.
+    """
+    # `numpy.ma` is imported by its first use, which takes as long as decoding a plane: who has a masked array has it
+    if "numpy.ma" in sys.modules and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{name} is a masked array with values that are not there; leave them out, or fill them in")
+    try:
+        return np.asarray(values)
+    except Exception as error:  # `__array__` is somebody else's code: PyTorch alone raises three kinds
+        raise InputError(f"{name} cannot be made an array: {error}") from error
 
 
 def _unpickled(bundle: Bundle, threads: int | None, batch: int | None) -> Model:
     return Model(bundle, threads=threads, batch=batch)
 
 
-def _array(values: npt.ArrayLike, name: str) -> Array:
+def _as_float32(values: Array, name: str) -> Floats:
+    """Numbers that are beyond float32 become infinite."""
     try:
-        return np.asarray(values)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{name} cannot be made an array: {error}") from error
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32, copy=False)
+    except MemoryError:
+        raise _too_much(values.shape, np.dtype(np.float32), name) from None
+
+
+def _room(shape: tuple[int, ...], dtype: npt.DTypeLike, what: str) -> Array:
+    """Where the results for an array go."""
+    kind = np.dtype(dtype)
+    try:
+        if math.prod(shape) * kind.itemsize > _physical_memory():
+            raise MemoryError
+        return np.empty(shape, kind)
+    except (MemoryError, ValueError):  # ValueError: beyond what an address can say
+        raise _too_much(shape, kind, what) from None
+
+
+def _too_much(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> InputError:
+    return InputError(
+        f"{what}: an array {shape} of {dtype} takes {math.prod(shape) * dtype.itemsize:,} bytes, which is more than "
+        "memory holds; go through it in parts"
+    )
+
+
+def _physical_memory() -> float:
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _whole(name: str, value: object, least: int, most: int | None = None) -> int:
+    """A whole number, NumPy's included."""
+    wanted = f"give a whole number of {least}..{most}" if most is not None else f"give a whole number, {least} or more"
+    try:
+        if isinstance(value, bool | np.ndarray):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
+    except TypeError:
+        raise InputError(f"{name} is {value!r:.100}; {wanted}") from None
+    if number < least or (most is not None and number > most):
+        raise InputError(f"{name} is {number}; {wanted}")
+    return number
+
+
+def _pixel_type(dtype: object) -> PixelType:
+    try:
+        name = np.dtype(dtype).name if dtype is not None else None  # type: ignore[call-overload]  # what is none raises
+    except (TypeError, ValueError, SyntaxError, RecursionError):
+        name = None
+    match name:
+        case "float32":
+            return "float32"
+        case "uint8":
+            return "uint8"
+    raise InputError(f"dtype is {dtype!r:.100}; images are 'float32' 0..1 or 'uint8' 0..255")
 
 
 def _require_finite(images: Floats, z: Floats) -> None:

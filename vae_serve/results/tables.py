@@ -59,6 +59,14 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
     return found
 
 
+def record_batch(found: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Columns as one record batch. Strings that are kept once become plain ones: all batches have one schema."""
+    plain = [
+        column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column for column in found.values()
+    ]
+    return pa.RecordBatch.from_arrays(plain, names=list(found))
+
+
 def finish(job: Job, result: VectorResult) -> None:
     """Makes the result out of the shards, each file whole or not at all, and removes them."""
     for name in result.files:

@@ -7,14 +7,15 @@ import errno
 import os
 import pickle
 import select
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_serve.errors import SourceError
-from vae_serve.forks import fork
+from vae_serve.forks import fork, wait
 from vae_serve.sources.names import PackedNames, shown
 
 EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm avif".split())
@@ -53,10 +54,17 @@ class Listing:
                 listed: Listed | SourceError = pickle.load(self._answers)  # noqa: S301  from our own child
             except (EOFError, pickle.UnpicklingError):
                 listed = SourceError(f"{self._folder}: the process that listed its pictures was ended")
-        os.waitpid(self._process, 0)
+        wait(self._process)
         if isinstance(listed, SourceError):
             raise listed
         return listed
+
+    def stop(self) -> None:
+        """Ends it: nobody wants to know."""
+        self._answers.close()
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        wait(self._process)
 
 
 def begin(source: str, exclude: Iterable[Path] = ()) -> Listing | None:

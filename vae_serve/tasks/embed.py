@@ -2,15 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vae_serve.errors import OutputError
+from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
+from vae_serve.jobs.engines import inline
 from vae_serve.jobs.folder import STATS, Job, open_job
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.sealed import SEALED
@@ -22,8 +24,13 @@ from vae_serve.sources.files import Pictures
 from vae_serve.tasks.bundle_folder import network_sha256
 from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
-from vae_serve.tasks.embed_shard import RECORD, EmbedSpec
+from vae_serve.tasks.embed_shard import RECORD, EmbedSpec, EmbedWork
 from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AHEAD = 3  # shards that are made while the caller of `rows` looks at one
 
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
@@ -32,7 +39,6 @@ Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 class EmbedOptions:
     """How to embed."""
 
-    out: Path
     workers: int
     """Decoding processes, and threads that run the encoder."""
     format: ResultFormat = "parquet"
@@ -54,8 +60,10 @@ class EmbedOptions:
     """Of `jobs.engines.ENGINES`."""
 
 
-def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: EmbedOptions, report: Report) -> Json:
-    """Embeds every row of the source, or those of its shards that are missing.
+def embed(
+    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, out: Path, options: EmbedOptions, report: Report
+) -> Json:
+    """Embeds every row of the source into a folder, or those of its shards that are missing.
 
     Returns the job's statistics, as its state keeps them, see `jobs.folder`.
 
@@ -68,14 +76,18 @@ def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
     engine = engines.named(options.engine)
     begun = time.perf_counter()
     spec = _spec(source, bundle, rule, options)
-    with open_job(options.out, spec.plan, RECORD, options.overwrite) as job:
+    with open_job(out, spec.plan, RECORD, options.overwrite) as job:
         refuse_changed(job, source)
         missing = job.missing
         made = sum(map(len, missing))
 
         def progress(done: int, failed: int) -> None:
             report(done, made, errors=failed)
-            _stop_at(failed, options)
+            if _too_many(failed, options):
+                raise OutputError(
+                    f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}; "
+                    f"the finished shards in {out} say which"
+                )
 
         def commit(shard: Shard, result: ShardResult) -> None:
             job.commit(shard, result.files, result.record)
@@ -90,6 +102,34 @@ def embed(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
         if made or not (job.store.exists(STATS) or job.store.exists(SEALED)):
             job.finish(stats)
     return stats
+
+
+def rows(
+    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: EmbedOptions, report: Report
+) -> "Generator[pa.RecordBatch, None, None]":
+    """The rows that `embed` would write as Parquet, a record batch for each shard, in order; nothing is written.
+
+    Memory is bounded, whatever the caller does between two batches. Closing it ends the decoding processes.
+
+    Raises:
+        SourceError: the pictures do not fit the model, a decoder crashed, or `max_errors` is passed.
+        BundleError: the encoder cannot be run.
+    """
+    refuse_other_shape(source, rule)
+    spec = _spec(source, bundle, rule, options)
+    total = sum(map(len, spec.plan.shards))
+
+    def progress(done: int, failed: int) -> None:
+        report(done, total, errors=failed)
+        if _too_many(failed, options):
+            raise SourceError(f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}")
+
+    with closing(inline.full_shards(spec, spec.plan.shards, progress, ahead=AHEAD)) as shards:
+        for shard, pieces, work in shards:
+            from vae_serve.results import tables
+
+            assert isinstance(work, EmbedWork)  # noqa: S101  what an EmbedSpec starts
+            yield tables.record_batch(work.columns(shard, pieces))
 
 
 def _spec(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: EmbedOptions) -> EmbedSpec:
@@ -124,12 +164,8 @@ def _spec(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
     )
 
 
-def _stop_at(failed: int, options: EmbedOptions) -> None:
-    if options.max_errors is not None and failed > options.max_errors:
-        raise OutputError(
-            f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}; "
-            f"the finished shards in {options.out} say which"
-        )
+def _too_many(failed: int, options: EmbedOptions) -> bool:
+    return options.max_errors is not None and failed > options.max_errors
 
 
 def _statistics(job: Job, source: Pictures | Arrays, bundle: Bundle, workers: int, made: int, seconds: float) -> Json:

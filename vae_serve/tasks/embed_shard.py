@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import not_finite
 from vae_serve.tasks.source_plan import lengths_sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # onnxruntime and pyarrow are imported where they are first needed: while they load, other processes decode already.
 
@@ -121,7 +124,7 @@ class EmbedWork:
         try:
             from vae_serve.model.model import Model
 
-            self._model: Model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
+            self._model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
             self._model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
         except BaseException:
             self.decoding.stop(finished=False)
@@ -149,11 +152,10 @@ class EmbedWork:
             kept = pixels.copy() if pixels.dtype == np.uint8 else to_bytes(pixels)
         return EncodedRows(decoded, outputs, failures, kept, seconds)
 
-    def assemble(self, shard: Shard, pieces: list[EncodedRows]) -> ShardResult:
-        """A shard's columns as a Parquet file."""
-        from vae_serve.results import tables, writers
+    def columns(self, shard: Shard, pieces: list[EncodedRows]) -> "dict[str, pa.Array]":
+        """A shard's columns, in the documented order."""
+        from vae_serve.results import tables
 
-        begun = time.perf_counter()
         spec = self.spec
         rows = range(shard.start, shard.stop)
         outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in ("z_mean", "z_log_var")}
@@ -162,7 +164,7 @@ class EmbedWork:
             outputs["z"] = outputs["z_mean"] + np.exp(outputs["z_log_var"] * np.float32(0.5)) * noise
         failures = {row: why for piece in pieces for row, why in piece.failures.items()}
         pixels = [piece.pixels for piece in pieces if piece.pixels is not None]
-        columns = tables.columns(
+        return tables.columns(
             tables.ShardRows(
                 names=self.source.names.text(rows),
                 labels=self.source.labels(rows),
@@ -172,10 +174,18 @@ class EmbedWork:
                 pixels=np.concatenate(pixels) if pixels else None,
             )
         )
+
+    def assemble(self, shard: Shard, pieces: list[EncodedRows]) -> ShardResult:
+        """A shard's columns as a Parquet file."""
+        from vae_serve.results import writers
+
+        begun = time.perf_counter()
+        columns = self.columns(shard, pieces)
+        failures = [why for piece in pieces for why in piece.failures.values()]
         record = {
-            "rows": len(rows),
+            "rows": len(shard),
             "failed": len(failures),
-            "errors": dict(sorted(Counter(why.kind for why in failures.values()).items())),
+            "errors": dict(sorted(Counter(why.kind for why in failures).items())),
             "notes": dict(sorted(sum((piece.decoded.notes for piece in pieces), Counter()).items())),
             "begun_ns": self.begun_ns,
             "lengths_sha256": lengths_sha256(np.concatenate([piece.decoded.lengths for piece in pieces])),
@@ -186,7 +196,7 @@ class EmbedWork:
                 "write": time.perf_counter() - begun,
             },
         }
-        return ShardResult({spec.plan.part(shard): lambda file: writers.write_parquet(file, columns)}, record)
+        return ShardResult({self.spec.plan.part(shard): lambda file: writers.write_parquet(file, columns)}, record)
 
     def stop(self, finished: bool) -> None:
         """Ends the decoding."""

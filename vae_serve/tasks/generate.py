@@ -76,8 +76,10 @@ def _points(options: GenerateOptions, bundle: Bundle) -> LatentSource:
     d = bundle.manifest.latent_dim
     if options.count is not None:
         return latent_sources.from_prior(options.seed, options.count * (options.grid or 1) ** 2, d)
-    if options.latents is not None:
+    if isinstance(options.latents, Path):
         return latent_sources.LatentFile(options.latents, d).open()
+    if options.latents is not None:
+        return latent_sources.from_array(options.latents)
     if options.interpolate is not None:
         start, stop = (_encoded(file, bundle) for file in options.interpolate)
         return latent_sources.from_array(samplers.line(start, stop, options.steps))
@@ -111,7 +113,8 @@ def _default_name(options: GenerateOptions) -> Path:
         return Path(f"{options.interpolate[0].stem}-to-{options.interpolate[1].stem}.png")
     part = "-part{}of{}".format(*options.share) if options.share != (1, 1) else ""
     if options.latents is not None:
-        return Path(f"{options.latents.resolve().stem}-decoded{part}")
+        stem = options.latents.resolve().stem if isinstance(options.latents, Path) else "latents"
+        return Path(f"{stem}-decoded{part}")
     if options.count is not None:
         return Path((f"sheets-{grid}-seed{options.seed}" if options.grid else f"samples-seed{options.seed}") + part)
     return Path(f"plane-{grid}.png")

@@ -7,6 +7,7 @@ from pathlib import Path
 from vae_serve.errors import UsageError
 from vae_serve.images import png
 from vae_serve.model.bundle import Bundle
+from vae_serve.model.samplers import Floats
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class GenerateOptions:
     grid: int | None = None  # pictures along a side
     count: int | None = None  # drawn pictures; sheets of grid x grid where there is a grid
     seed: int = 0  # of the drawn ones
-    latents: Path | None = None  # a file of points
+    latents: Path | Floats | None = None  # a file of points, or points (n, d)
     interpolate: tuple[Path, Path] | None = None  # two pictures
     steps: int = 10  # of the line, both ends included
     span: float | None = None  # the plane reaches from -span to span; None: 4

@@ -4,6 +4,7 @@ import math
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -352,8 +353,11 @@ def _train_count(config: Config, images: int) -> int:
 
 @contextmanager
 def _polite_interrupts() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets the step end, the second one does not wait."""
+    """The first Ctrl-C lets the step end, the second one does not wait. Other threads than the main one get none."""
     asked = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def ask(*_: object) -> None:
         nonlocal asked
@@ -364,4 +368,4 @@ def _polite_interrupts() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

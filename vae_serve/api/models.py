@@ -1,0 +1,48 @@
+"""From what a caller says of a model to the checked bundle behind it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vae_serve.api import arguments
+from vae_serve.api.arguments import StrPath
+from vae_serve.errors import UsageError
+
+if TYPE_CHECKING:
+    from vae_serve.model.bundle import Bundle
+    from vae_serve.model.model import Model
+
+
+def load(source: StrPath | None = None, *, threads: int | None = None, batch: int | None = None) -> "Model":
+    """The model in a bundle's folder, every file checked; without one, the model that comes with the package.
+
+    `threads`: that one call of `encode` or `decode` may use, all cores by default; any number gives the same bits.
+    `batch`: rows a call of a network, instead of what is fastest for small networks.
+
+    Raises:
+        BundleError: it is no bundle, or damaged, or not what its manifest says; names the file and the reason.
+        UsageError, InputError: an argument is none.
+    """
+    bundle = checked_bundle(source)
+    from vae_serve.model.model import Model
+
+    return Model(bundle, threads=threads, batch=batch)
+
+
+def checked_bundle(model: "Model | StrPath | None") -> "Bundle":
+    """The bundle of a model, or of the folder at a path, or of the package."""
+    from vae_serve.model import bundle as bundles
+
+    if model is None:
+        return bundles.load(bundles.packaged_bundle())
+    if isinstance(model, str | os.PathLike):
+        return bundles.load(_folder(model))
+    from vae_serve.model.model import Model
+
+    if isinstance(model, Model):
+        return model.bundle
+    raise UsageError(f"the model is {model!r:.100}; give a vae_serve.Model, the path of a bundle, or None")
+
+
+def _folder(path: StrPath) -> Path:
+    return arguments.path("model", path)

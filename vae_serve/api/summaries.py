@@ -1,0 +1,159 @@
+"""What the functions of the API return: frozen records, whose `to_json()` is what the command prints with `--json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class Summary:
+    """A record of what was done."""
+
+    def to_json(self) -> Json:
+        """As JSON has it: paths as text, tuples as lists."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Path():
+            return str(value)
+        case tuple() | list():
+            return [_plain(inner) for inner in value]
+        case Mapping():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case _ if is_dataclass(value):
+            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+@dataclass(frozen=True)
+class ThisRun:
+    """What one call of `embed` did itself; an earlier one may have done the rest."""
+
+    images: int
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EmbedSummary(Summary):
+    """What an `embed` job came to."""
+
+    out: Path
+    """The folder of the result."""
+    model: Path
+    """The bundle."""
+    images: int
+    """Rows of the result (with `shard`, of this share)."""
+    failed: int
+    """How many of them have no vectors; `error` in the row says why."""
+    errors: Mapping[str, int]
+    """The failures by kind."""
+    notes: Mapping[str, int]
+    """Pictures that something was done to: `turned`, `inverted`, `animated`."""
+    skipped: Mapping[str, int]
+    """Files of the source that are no pictures, by reason."""
+    this_run: ThisRun
+    seconds: Mapping[str, float]
+    """Spent in each stage, summed over processes and threads."""
+    limiting_stage: str | None
+    """The stage that was busiest."""
+    workers: int
+    """Decoding processes, and threads that ran the encoder."""
+
+
+@dataclass(frozen=True)
+class GenerateSummary(Summary):
+    """What `generate` wrote."""
+
+    model: Path
+    """The bundle."""
+    out: Path
+    """The file or folder."""
+    pictures: int
+    points: int
+    """Latent points in these pictures."""
+    missing: tuple[int, ...]
+    """Rows of `latents` without a vector; their pictures are black."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The picture with the largest error."""
+
+    path: str
+    reconstruction: float
+    """Nats."""
+
+
+@dataclass(frozen=True)
+class ReconstructSummary(Summary):
+    """What a `reconstruct` job came to. Means are over the pictures that could be read; None where there was none."""
+
+    model: Path
+    """The bundle."""
+    out: Path
+    """The folder of the result."""
+    pictures: int
+    failed: int
+    """How many could not be read."""
+    sheets: int
+    mean_mse: float | None
+    """Of pixels 0..1."""
+    mean_reconstruction: float | None
+    """Nats for each picture."""
+    worst: Worst | None
+
+
+@dataclass(frozen=True)
+class Run(Summary):
+    """A training run: its folder, and what its run.json says."""
+
+    path: Path
+    record: Mapping[str, Any]
+    """All of run.json: configuration, data, versions, status, metrics."""
+
+    @property
+    def status(self) -> str:
+        """`finished`, or how far it is."""
+        return str(self.record["status"])
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """On the test set, nats per image: `negative_elbo`, `reconstruction`, `kl`, ...; None where infinite."""
+        figures: dict[str, float | None] = dict(self.record["metrics"]["test"])
+        return MappingProxyType(figures)
+
+    def to_json(self) -> Json:
+        """The folder as `run`, and the fields of run.json."""
+        return {"run": str(self.path), **self.record}
+
+
+@dataclass(frozen=True)
+class ExportSummary(Summary):
+    """A bundle that has been written."""
+
+    run: Path
+    """Where it comes from."""
+    bundle: Path
+    """The bundle's folder."""
+    formats: tuple[str, ...]
+    largest_difference: float
+    """Of any output from the trained Keras model's in float64."""
+    files: tuple[str, ...]
+    """Of the bundle, but for the manifest."""
+
+
+@dataclass(frozen=True)
+class ExportCheck(Summary):
+    """How a bundle compares with what its run gives."""
+
+    run: Path
+    bundle: Path
+    same: bool
+    differences: tuple[str, ...]
+    """Names of what is not the same."""
