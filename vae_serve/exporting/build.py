@@ -1,4 +1,4 @@
-"""A finished run becomes a bundle: convert, pass the gate, and only then take the name."""
+"""A finished run becomes a bundle: it is converted, compared by the gate, and only then published."""
 
 import hashlib
 import json
@@ -104,7 +104,7 @@ def _stable(manifest: Manifest) -> Json:
 
 
 def compare(loaded: Bundle, run: Run) -> list[Json]:
-    """The gate once more: every graph of a bundle against the run that it is said to come from.
+    """The gate once more: every graph of a bundle against the run that it should come from.
 
     Raises:
         ParityError: it came from another run, or differs.

@@ -1,8 +1,8 @@
-"""Inputs and the trained model's own outputs, few and small, for whoever embeds the networks in any language.
+"""Inputs and the trained model's own outputs, few and small, for checking the networks in any other runtime.
 
     conformance/conformance.json                        tolerance for each type of tensor, and how it is measured
                 encoder/image.npy, z_mean.npy, ...      the vectors, each under its tensor's name
-                encoder/test_data_set_0/input_0.pb ...  the same as ONNX's own tests keep them (`onnx.TensorProto`)
+                encoder/test_data_set_0/input_0.pb ...  the same in the format of ONNX's own tests (`onnx.TensorProto`)
                 decoder/...                             likewise
 
 The expected outputs come from the trained Keras model in float64, not from a file that was converted from it.

@@ -1,8 +1,8 @@
-"""The gate: every copy of a model is run against the trained Keras model before a bundle gets its name.
+"""The gate: every copy of a model is compared with the trained Keras model before a bundle is published.
 
-What is compared: the encoder on the run's test images; the decoder on the codes of those images, on draws from the
-prior, and on far corners of the latent space. What is true is the trained model in float64, unfolded: its own float32
-is one of many roundings of that. The measure and the tolerance are `vae_serve.model.parity`'s.
+What is compared: the encoder on the run's test images; the decoder on the latent means of those images, on samples
+of the prior, and on far corners of the latent space. The reference is the trained model in float64, unfolded: its
+float32 output is one of many roundings of that. The measure and the tolerance are in `vae_serve.model.parity`.
 """
 
 import itertools
@@ -48,7 +48,7 @@ MEMORY = 512 << 20
 
 @dataclass(frozen=True)
 class Reference:
-    """One network of the trained model: what goes in and what comes out, the truth that its copies are held against."""
+    """One network of the trained model: its inputs, and the outputs that its copies are compared with."""
 
     name: str  # "encoder" or "decoder"
     spec: GraphSpec

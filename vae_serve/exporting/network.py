@@ -1,6 +1,6 @@
 """A network as it is deployed: a chain of plain steps with their weights, which folding rewrites and exports convert.
 
-Feature maps are (batch, H, W, C), weights float64 until they are written: what is folded is rounded once.
+Feature maps are (batch, H, W, C), weights are float64 until they are written, so folded weights are rounded once.
 """
 
 from collections.abc import Callable

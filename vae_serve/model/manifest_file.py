@@ -1,7 +1,7 @@
 """A manifest's bytes become records, or are refused.
 
 An unknown, missing or mistyped field is refused; so are texts that cannot be printed, numbers that are not finite, and
-tensors other than a variational autoencoder's. In free-form trees the fields that something here reads have their type.
+tensors other than a variational autoencoder's. In free-form trees, the fields that this package reads have their type.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""`Model`: a bundle's networks over arrays. What knows of pixel types, batches, threads and variants is here alone."""
+"""`Model`: a bundle's networks over arrays. The one place that knows pixel types, batches, threads and variants."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ class Model:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """The bundle's manifest."""
         return self._bundle.manifest
 
     @property

@@ -1,4 +1,4 @@
-"""Two sets of outputs become a report: how far apart they are, where most, and how the differences are spread. Pure."""
+"""Two sets of outputs become a report: the largest difference, where it is, and the distribution of all. Pure."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,14 +1,14 @@
-"""What a SavedModel does, judged before TensorFlow sees it: operations of a short list, and no way to a file. Pure.
+"""SavedModels, checked before TensorFlow loads them: only operations of a short list, and no access to files. Pure.
 
 A SavedModel is a program: TensorFlow runs whatever operations it names, and among them are some that read and write
 files or run Python. The exports' networks need two dozen that compute (`COMPUTE`). The functions that every SavedModel
 has to save and restore its variables do touch files; they are allowed for the one node each that the saver names, must
-be out of every signature's reach, and take their file's name from whoever loads the model.
+be out of every signature's reach, and take their file's name from the program that loads the model.
 
 The messages below are those parts of TensorFlow's that these exports use (tensorflow/core/protobuf/saved_model.proto,
 meta_graph.proto, saved_object_graph.proto, struct.proto; tensorflow/core/framework/graph.proto, function.proto,
 attr_value.proto, tensor.proto). A file with any other part is refused, and so is one that two readers could take
-differently: a singular field that stands twice, two members of a oneof, a key twice in a map.
+differently: a singular field that occurs twice, two members of a oneof, a key twice in a map.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A bundle held against what it says of itself, with the serving side's packages alone."""
+"""A bundle compared with its manifest and its conformance vectors. Needs only the packages of the serving side."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images that are numbers already, as training takes them: .npy and .npz, of any plain dtype."""
+"""Arrays of images as training data: .npy and .npz, of any plain dtype."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What decides a training: one frozen record, from options, from a TOML file, or from a run. Needs no Keras."""
+"""The configuration of a training: one frozen record, from options, from a TOML file, or from a run. Needs no Keras."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def parse_image_size(text: str) -> tuple[int, int, int | None]:
-    """Height, width and, where it is said, channels of `HxW` or `HxWxC`.
+    """Height, width and, if given, channels of `HxW` or `HxWxC`.
 
     Raises:
         UsageError: it is neither, or too large for a picture.

@@ -1,4 +1,4 @@
-"""The images to train on: by name or from files, always as bytes. Needs no Keras, but for Keras' own data sets."""
+"""The images to train on: by name or from files, always as bytes. Needs Keras only for Keras' own data sets."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The test images that an export compares on, kept in the run: an export needs no data set, wherever it is by then."""
+"""The test images that an export compares on, kept in the run, so that an export needs no data set."""
 
 import hashlib
 import io

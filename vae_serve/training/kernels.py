@@ -1,7 +1,7 @@
 """The same layers and the same Adam through TensorFlow's single fused operations, for training on a CPU.
 
-Keras computes batch normalisation and Adam from many small operations, each a pass over memory. With these two the
-small model's epoch takes half the time; the results agree to rounding. Other devices compile whole steps instead.
+Keras computes batch normalisation and Adam from many small operations, each a pass over memory. With these two an
+epoch of the small model takes half the time; the results agree to rounding. Other devices compile whole steps instead.
 """
 
 from typing import Any

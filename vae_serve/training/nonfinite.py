@@ -1,4 +1,4 @@
-"""What was it that stopped being finite?"""
+"""Finds the first tensor that is not finite."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Images and labels for training: arrays as they are stored, and pictures of any source of `embed`, decoded.
 
-What cannot be trained on is refused here, with its name: in training a bad picture is an error, not a row.
+A picture that cannot be trained on is refused here by its name: in training it is an error, not a row.
 """
 
 import io
@@ -27,7 +27,7 @@ AT_ONCE = 1024  # pictures asked for together
 GREY_MODES = ("1", "L", "LA", "I", "F")  # of Pillow, and those that begin with I;16
 
 Bytes = npt.NDArray[np.uint8]
-Size = tuple[int, int, int | None]  # height, width, and channels where they are said
+Size = tuple[int, int, int | None]  # height, width, and channels if they are given
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class _Part:
         if pictures.kind == "folder":
             self._kept, own = not_own(Path(name), pictures.names[range(pictures.names.count)])
             if own:
-                said = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(own.items()))
-                note(f"{name}: left out {own.total():,} pictures that vae-serve wrote itself ({said})")
+                counts = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(own.items()))
+                note(f"{name}: left out {own.total():,} pictures that vae-serve wrote itself ({counts})")
         if pictures.skipped:
-            said = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(pictures.skipped.items()))
-            note(f"{name}: passed over {pictures.skipped.total():,} ({said})")
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(pictures.skipped.items()))
+            note(f"{name}: passed over {pictures.skipped.total():,} ({reasons})")
         self.count = int(self._kept.sum())
         if not self.count:
             raise SourceError(f"{name} holds no pictures but those that vae-serve wrote itself; name another folder")

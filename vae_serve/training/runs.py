@@ -1,11 +1,11 @@
-"""A training run on disk: what it holds, how it is found, and how its files are read and written whole or not at all.
+"""A training run on disk: its contents, how it is found, and how its files are read, and written whole or not at all.
 
     NAME/run.json       config, data and code fingerprints, versions, status, metrics; see `vae_serve.training.record`
          config.toml    the configuration, to train again with: vae-serve train --config
          history.csv    one row for each epoch
-         encoder.keras, decoder.keras     plain Keras models, there once the run is finished
+         encoder.keras, decoder.keras     plain Keras models, of a finished run
          gate_inputs.npz     the test images that an export compares on, see `vae_serve.training.gate_inputs`
-         checkpoints/   to go on from, see `vae_serve.training.checkpoints`
+         checkpoints/   to resume from, see `vae_serve.training.checkpoints`
          plots/
 
 Finding and listing runs needs no Keras; opening their networks does.
@@ -59,7 +59,7 @@ class Run:
 
         if not self.finished:
             raise RunError(
-                f"{self.path} is {self.record['status']}; go on with: vae-serve train --resume --out {self.path}"
+                f"{self.path} is {self.record['status']}; resume with: vae-serve train --resume --out {self.path}"
             )
         file = self.path / name
         if not file.is_file():

@@ -1,4 +1,4 @@
-"""How the small model is trained best, as data: phases one after the other, each with its own rate and rules. Pure."""
+"""Training schedules as data: phases one after the other, each with its learning rate and options. Pure."""
 
 from dataclasses import dataclass, replace
 from typing import Any

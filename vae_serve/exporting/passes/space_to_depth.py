@@ -3,10 +3,10 @@
 A map (H, W, C) stored in blocks of r x r pixels is a map (H / r, W / r, r * r * C) (space-to-depth). Between such maps
 a convolution or transposed convolution is a convolution again, its weights rearranged, with zeros where a kernel does
 not reach (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", for the transposed one). A
-runtime computes 16 or more channels of a pixel at once, so maps of 8 or 16 channels leave most of it idle, and its
-transposed convolution moves every product through memory; both are mended by four or sixteen times the channels at a
-quarter or a sixteenth of the places. What is gained has to outweigh the added zeros and the interleaving to pixels:
-`blocked` takes the cheapest choice for each map by a model of ONNX Runtime's cost, and leaves wide networks alone.
+runtime computes 16 or more channels of a pixel at once, so maps of 8 or 16 channels leave most of the vector unit idle,
+and its transposed convolution moves every product through memory; four or sixteen times the channels at a quarter or a
+sixteenth of the places avoid both. The gain must be larger than the cost of the added zeros and of interleaving to
+pixels: `blocked` takes the cheapest choice for each map by a model of ONNX Runtime's cost, and leaves wide networks alone.
 """
 
 import itertools

@@ -1,6 +1,6 @@
-"""The operators that exports are made of: what each takes, the dtype and shape that it makes, the memory that it needs.
+"""The operators that exports are made of: what each takes, the dtype and shape of its output, the memory that it needs.
 
-An operator is judged for opsets 13 to the newest known one, between which none of these changes its meaning under the
+The rules hold for opsets 13 to the newest known one, between which none of these changes its meaning under the
 attributes allowed here. Its first input depends on the batch; no node computes a constant, for a converter does that.
 """
 

@@ -1,4 +1,4 @@
-"""An ONNX file read and judged before any runtime sees it: the graph, its memory, what it says of itself."""
+"""An ONNX file read and checked before any runtime sees it: the graph, its memory, its metadata."""
 
 import math
 from dataclasses import dataclass, field
