@@ -71,8 +71,8 @@ def reference_of(name: str, model: keras.Model, spec: GraphSpec, rows: Array) ->
     floats = pixels.to_model(rows) if rows.dtype == np.uint8 else rows
     expected = in_chunks(run_keras(in_float64(model)), floats)
     distances = []
-    for output, truth, found in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
-        report = parity.compare(output.name, truth, found)
+    for output, truth, in_float32 in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
+        report = parity.compare(output.name, truth, in_float32)
         if not math.isfinite(report.largest):
             raise ParityError(
                 f"the trained {name} gives {output.name}{list(report.index)} = {report.actual:g}, in float64 "
@@ -190,9 +190,9 @@ def require_same_bits(images: npt.NDArray[np.uint8], of_bytes: bytes, spec: Grap
     float_spec = graph_spec("encoder", "float32", (height, width, channels), int(spec.outputs[0].shape[1]))
     floats = pixels.to_model(images)
     for level in LEVELS:
-        found = in_chunks(run_onnx(of_bytes, spec, level), images)
-        wanted = in_chunks(run_onnx(of_floats, float_spec, level), floats)
-        for output, actual, expected in zip(spec.outputs, found, wanted, strict=True):
+        from_bytes = in_chunks(run_onnx(of_bytes, spec, level), images)
+        from_floats = in_chunks(run_onnx(of_floats, float_spec, level), floats)
+        for output, actual, expected in zip(spec.outputs, from_bytes, from_floats, strict=True):
             if actual.tobytes() != expected.tobytes():
                 row = int(np.argmax((actual != expected).any(axis=1)))
                 raise ParityError(
@@ -208,8 +208,8 @@ def _first(reference: Reference, rows: int) -> Reference:
 
 def run_keras(model: keras.Model) -> Run:
     """A Keras model in inference mode, compiled once for batches of any size."""
-    given = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
-    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[given])
+    batch_spec = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
+    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[batch_spec])
     return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
 
 
@@ -250,12 +250,12 @@ def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:
 def _compare(reference: Reference, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
     outputs = in_chunks(run, reference.inputs, chunk)
     reports = []
-    for output, truth, distance, found in zip(
+    for output, truth, distance, values in zip(
         reference.spec.outputs, reference.expected, reference.trained_float32, outputs, strict=True
     ):
-        if found.dtype != output.dtype:
-            raise ParityError(f"{reference.name}, {copy}: {output.name} is {found.dtype}, not {output.dtype}")
-        actual = parity.nearest_in_bytes(truth, found) if output.dtype == "uint8" else found
+        if values.dtype != output.dtype:
+            raise ParityError(f"{reference.name}, {copy}: {output.name} is {values.dtype}, not {output.dtype}")
+        actual = parity.nearest_in_bytes(truth, values) if output.dtype == "uint8" else values
         reports.append(
             parity.require(parity.compare(output.name, truth, actual, distance), f"{reference.name}, {copy}")
         )

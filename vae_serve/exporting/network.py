@@ -149,10 +149,10 @@ def shape_after(step: Step, shape: Shape) -> Shape:  # noqa: PLR0911  (one for e
 
 def shapes(network: Network) -> list[Shape]:
     """The shapes before each step, and after the last."""
-    found = [network.shape]
+    sizes = [network.shape]
     for step in network.steps:
-        found.append(shape_after(step, found[-1]))
-    return found
+        sizes.append(shape_after(step, sizes[-1]))
+    return sizes
 
 
 def as_function(network: Network) -> Callable[[Any], list[Any]]:

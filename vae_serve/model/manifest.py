@@ -32,7 +32,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=200)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=(1 << 62))]
 Small = Annotated[int, Meta(ge=1, le=1000)]
-Side = Annotated[int, Meta(ge=1, le=SIDE_LIMIT)]
+ImageSide = Annotated[int, Meta(ge=1, le=SIDE_LIMIT)]
 
 # What a bundle may hold, and the most bytes of each. The largest network of this project, dcgan's decoder, has 174 MB.
 FILES: tuple[tuple[str, int], ...] = (
@@ -150,7 +150,7 @@ class Manifest(Record, frozen=True):
     """The architecture: conv, mlp, ..."""
     latent_dim: Annotated[int, Meta(ge=1, le=LATENT_LIMIT)]
     """Of the latent space."""
-    image_shape: tuple[Side, Side, Side]
+    image_shape: tuple[ImageSide, ImageSide, ImageSide]
     """Height, width, channels."""
     pixels: Json
     """A `vae_serve.images.pixels.PixelRule`, from a picture to the model's input; its size is `image_shape`."""

@@ -228,7 +228,7 @@ def judge(contents: bytes, name: str) -> None:
 def _judge_graph(meta: Message) -> None:
     graph, saver = meta["graph_def"] or {}, meta["saver_def"] or {}
     nodes = _by(graph["node"], lambda node: node["name"])
-    functions = _by((graph["library"] or {"function": []})["function"], lambda one: one["signature"]["name"])
+    functions = _by((graph["library"] or {"function": []})["function"], lambda function: function["signature"]["name"])
     if len(nodes) + sum(len(function["node_def"]) for function in functions.values()) > NODE_LIMIT:
         raise ValueError(f"it has more than {NODE_LIMIT:,} nodes")
     names = _by(meta["signature_def"], lambda entry: entry["key"]).keys()
@@ -249,14 +249,14 @@ def _judge_graph(meta: Message) -> None:
         if any(_node_of(source) in saver_nodes for source in node["input"]):
             raise ValueError(f"node {name} waits for the saver")
     _judge_calls(functions)
-    _judge_constants([*nodes.values(), *(node for one in functions.values() for node in one["node_def"])])
+    _judge_constants([*nodes.values(), *(node for function in functions.values() for node in function["node_def"])])
     _judge_signatures(meta, nodes, saver_nodes)
     _judge_objects(meta["object_graph_def"], functions.keys() - saver_functions.keys())
 
 
 def _judge_saver(saver: Message, nodes: dict[str, Message], functions: dict[str, Message]) -> dict[str, frozenset[str]]:
     """The functions that save and restore, with the operations allowed in each; one node outside calls each."""
-    found: dict[str, frozenset[str]] = {}
+    operations: dict[str, frozenset[str]] = {}
     for field, pattern, allowed in (
         ("save_tensor_name", r"__inference__traced_save_\d+", SAVE),
         ("restore_op_name", r"__inference__traced_restore_\d+", RESTORE),
@@ -267,11 +267,11 @@ def _judge_saver(saver: Message, nodes: dict[str, Message], functions: dict[str,
         function = _called(node)
         if function is None or not re.fullmatch(pattern, function) or function not in functions:
             raise ValueError(f"its saver calls {function!r:.60}")
-        given = nodes[_node_of(saver["filename_tensor_name"])]
-        if given["op"] != "Placeholder" or node["input"][:1] != [given["name"]]:
+        file_name = nodes[_node_of(saver["filename_tensor_name"])]
+        if file_name["op"] != "Placeholder" or node["input"][:1] != [file_name["name"]]:
             raise ValueError("its saver takes the name of its file from the model")
-        found[function] = allowed
-    return found
+        operations[function] = allowed
+    return operations
 
 
 def _judge_node(node: Message, allowed: frozenset[str], callable_functions: Iterable[str]) -> None:
@@ -338,12 +338,12 @@ def _judge_signatures(meta: Message, nodes: dict[str, Message], saver_nodes: set
     for entry in meta["signature_def"]:
         signature = entry["value"]
         for side, operations in (("inputs", frozenset(("Placeholder",))), ("outputs", CALLS)):
-            for name, tensor in _by(signature[side], lambda one: one["key"]).items():
+            for name, tensor in _by(signature[side], lambda entry: entry["key"]).items():
                 node = nodes[_node_of(tensor["value"]["name"])]
                 wanted = frozenset(("NoOp",)) if entry["key"] == INITIALISER else operations
                 if node["op"] not in wanted or node["name"] in saver_nodes:
                     raise ValueError(f"{entry['key']!r:.60} has {name!r:.60} from {node['op']} {node['name']!r:.60}")
-    for entry in _by(meta["collection_def"], lambda one: one["key"]).values():
+    for entry in _by(meta["collection_def"], lambda entry: entry["key"]).values():
         names = ((entry["value"] or {}).get("node_list") or {"value": []})["value"]
         if entry["key"] != COLLECTION or any(nodes[name]["op"] != "NoOp" for name in names):
             raise ValueError(f"it has the collection {entry['key']!r:.60}")
@@ -384,7 +384,7 @@ def _by(entries: list[Message], key: Any) -> dict[str, Message]:
 def _decode(message: str, view: memoryview) -> Message:
     """A message as a dict of its fields: lists where repeated, None for messages that are not there."""
     kinds = _MESSAGES[message]
-    found: Message = {name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in kinds.items()}
+    decoded: Message = {name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in kinds.items()}
     seen: set[str] = set()
     for name, wire, value, _ in protobuf.fields(_MESSAGES, message, view):
         kind = kinds[name][1]
@@ -392,17 +392,17 @@ def _decode(message: str, view: memoryview) -> Message:
             seen.add(name)
             continue
         if kind.startswith("*"):
-            found[name].append(_value(kind[1:], wire, value))
+            decoded[name].append(_value(kind[1:], wire, value))
         elif name in seen:
             raise ValueError(f"{name} stands twice in a {message} message")
         else:
-            found[name] = _value(kind, wire, value)
+            decoded[name] = _value(kind, wire, value)
         seen.add(name)
     if len(seen & _ONEOFS.get(message, frozenset())) > 1:
         raise ValueError(f"a {message} message has {' and '.join(sorted(seen))}")
-    if "attr" in found:
-        _by(found["attr"], lambda entry: entry["key"])
-    return found
+    if "attr" in decoded:
+        _by(decoded["attr"], lambda entry: entry["key"])
+    return decoded
 
 
 _EMPTY: Message = {"string": "", "bytes": b"", "int": 0}

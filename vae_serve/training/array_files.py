@@ -62,10 +62,10 @@ def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | Non
 
         def array(name: str) -> Array:
             try:
-                found: Array = stored[name]
+                array: Array = stored[name]
             except Exception as error:  # numpy, zip and zlib each raise their own kinds
                 raise SourceError(f"{file}: {name} cannot be read: {error}") from error
-            return found
+            return array
 
         def part(images: str, labels: str | None) -> Labelled:
             pixels = as_bytes(array(images), f"{file}: {images}", note)

@@ -100,8 +100,8 @@ def _likelihood(
             }
     if options.samples is not None or lattice is None:
         samples = options.samples or SAMPLES
-        found = metrics.importance_log_likelihood(encode, decode, images, samples, options.seed)
-        importance = {"value": -float(found.mean()), "samples": samples}
+        log_likelihoods = metrics.importance_log_likelihood(encode, decode, images, samples, options.seed)
+        importance = {"value": -float(log_likelihoods.mean()), "samples": samples}
     return {"lattice": lattice, "importance": importance}
 
 

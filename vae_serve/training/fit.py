@@ -353,15 +353,15 @@ def _train_count(config: Config, images: int) -> int:
 @contextmanager
 def _polite_interrupts() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C lets the step end, the second one does not wait."""
-    asked = False
+    interrupted = False
 
     def ask(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal interrupted
+        interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield lambda: asked
+        yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, before)

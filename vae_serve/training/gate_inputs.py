@@ -50,9 +50,9 @@ def of(run: Run) -> Bytes:
         contents = read_plain(file, BYTES + OVERHEAD + int(np.prod(run.image_shape)))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{file} is missing: an export compares on its images; train the run again") from None
-    found = hashlib.sha256(contents).hexdigest()
-    if found != note["sha256"]:
-        raise RunError(f"{file} is damaged: its SHA-256 is {found}, run.json says {note['sha256']}")
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != note["sha256"]:
+        raise RunError(f"{file} is damaged: its SHA-256 is {digest}, run.json says {note['sha256']}")
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as members:
             if (size := members.getinfo("images.npy").file_size) > BYTES + OVERHEAD + int(np.prod(run.image_shape)):

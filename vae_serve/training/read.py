@@ -53,8 +53,8 @@ def source(name: str, fit: Fit, note: Note) -> tuple[Labelled, Labelled | None]:
             parts = [str(path / "train"), str(path / "test")]
         else:
             parts = [name]
-        found = _opened(parts, fit, note)
-        return found[0], found[1] if len(found) > 1 else None
+        sets = _opened(parts, fit, note)
+        return sets[0], sets[1] if len(sets) > 1 else None
     file, _, key = name.rpartition(":")
     if file.endswith(".npz") and not path.exists():
         train, test = from_npz(Path(file), key, note)
@@ -73,10 +73,10 @@ def _resized(part: Labelled, fit: Fit) -> Labelled:
 
 def _opened(parts: list[str], fit: Fit, note: Note) -> list[Labelled]:
     """Sources that `embed` reads. One rule for all parts: the test pictures must come out as the training pictures."""
-    found = [opening.open_source(part) for part in parts]
+    sources = [opening.open_source(part) for part in parts]
     labelled: dict[int, Labelled] = {}
     pictures: dict[int, _Part] = {}
-    for number, (name, opened) in enumerate(zip(parts, found, strict=True)):
+    for number, (name, opened) in enumerate(zip(parts, sources, strict=True)):
         if isinstance(opened, arrays.Arrays):
             every = range(opened.names.count)
             images = as_bytes(opened[every], opened.where, note)

@@ -89,14 +89,14 @@ def load(path: Path) -> Run:
 
 def every(folder: Path = RUNS) -> tuple[list[Run], list[RunError]]:
     """The runs under a folder, the one that changed last at the end; and what is wrong with those that are damaged."""
-    found, damaged = [], []
+    runs, damaged = [], []
     # a hidden folder is a run that was killed before it appeared under its name
     for file in sorted(folder.glob(f"[!.]*/{RECORD}"), key=_changed):
         try:
-            found.append(load(file.parent))
+            runs.append(load(file.parent))
         except RunError as error:
             damaged.append(error)
-    return found, damaged
+    return runs, damaged
 
 
 def _changed(file: Path) -> int:
@@ -126,8 +126,8 @@ def newest_unfinished(folder: Path = RUNS) -> Run:
 
 
 def _newest(folder: Path, statuses: tuple[str, ...], missing: str) -> Run:
-    found, damaged = every(folder)
-    fitting = [run for run in found if run.record["status"] in statuses]
+    runs, damaged = every(folder)
+    fitting = [run for run in runs if run.record["status"] in statuses]
     if not fitting:
         raise RunError("; ".join([missing, *map(str, damaged)]))
     return fitting[-1]

@@ -219,11 +219,11 @@ def _into_convolution(
             and isinstance(linear, Conv)
             and maker.kernel.shape[3] % VECTOR  # room for one more
         ):
-            one = np.pad(maker.kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
+            widened = np.pad(maker.kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
             bias = np.concatenate([maker.bias, np.ones((*maker.bias.shape[:-1], 1))], -1)
             carried = np.einsum("yxio,i->yxo", linear.kernel, shift)[:, :, None]
             kernel = np.concatenate([linear.kernel * scale[:, None], carried], 2)
-            return (*earlier, replace(maker, kernel=one, bias=bias), relu, replace(linear, kernel=kernel), *rest)
+            return (*earlier, replace(maker, kernel=widened, bias=bias), relu, replace(linear, kernel=kernel), *rest)
         case (*earlier, Dense() | Conv() | ConvTranspose() as maker, Activation("relu")) if (
             not any(isinstance(step, Reshape) for step in moves) and int(np.prod(shape)) < cost_of_map
         ):
