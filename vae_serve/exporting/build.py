@@ -151,7 +151,7 @@ def _check_onnx(encoder: keras.Model, reference: Reference, contents: bytes, flo
 
 @contextmanager
 def _saved_model(loaded: Bundle, role: str) -> Iterator[str]:
-    """A copy of a bundle's SavedModel, of the very bytes that were hashed and judged: TensorFlow opens files itself."""
+    """A copy of a bundle's SavedModel, of the bytes that were hashed and checked: TensorFlow opens files itself."""
     saved_model.check(loaded)
     prefix = f"saved_model/{role}/1/"
     with tempfile.TemporaryDirectory() as folder:

@@ -84,7 +84,7 @@ def _check_text(text: str, where: str) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> Plain:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return entries
 
 

@@ -116,7 +116,7 @@ class _Decoder:
                 values[field.name] += self._items(field, occurrence.wire, occurrence.value, depth)
                 continue
             if values[field.name] is not None:
-                raise ValueError(f"{field.name} stands twice in a {name} message")
+                raise ValueError(f"{field.name} occurs twice in a {name} message")
             if field.oneof and chosen.setdefault(field.oneof, field.name) != field.name:
                 raise ValueError(f"both {chosen[field.oneof]} and {field.name} stand in a {name} message")
             values[field.name] = self._item(field, occurrence.wire, occurrence.value, depth)

@@ -377,7 +377,7 @@ def _by(entries: list[Message], key: Any) -> dict[str, Message]:
     """The entries by a name of theirs, which no two share."""
     named = {key(entry): entry for entry in entries}
     if len(named) != len(entries):
-        raise ValueError("a name stands twice in it")
+        raise ValueError("a name occurs twice in it")
     return named
 
 
@@ -394,7 +394,7 @@ def _decode(message: str, view: memoryview) -> Message:
         if kind.startswith("*"):
             decoded[name].append(_value(kind[1:], wire, value))
         elif name in seen:
-            raise ValueError(f"{name} stands twice in a {message} message")
+            raise ValueError(f"{name} occurs twice in a {message} message")
         else:
             decoded[name] = _value(kind, wire, value)
         seen.add(name)

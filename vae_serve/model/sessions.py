@@ -35,7 +35,7 @@ class Session:
         keep_memory: bool = True,
         largest_batch: int | None = None,
     ) -> None:
-        """Opens `contents`, which have been judged; `name` stands for them in messages.
+        """Opens `contents`, which have been checked; messages call them `name`.
 
         `threads`: that one call uses; 0 for as many as there are cores. `keep_memory`: for calls of about one size.
         `largest_batch`: more rows take several calls, so that memory stays bounded.

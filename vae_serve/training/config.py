@@ -126,7 +126,7 @@ def recorded_config(recorded: dict[str, Any]) -> Config:
 
 
 def same(recorded: dict[str, Any], file: Path | None, given: dict[str, Any], where: Path) -> Config:
-    """The configuration of a run that is gone on with; what a file says or what is given must not differ from it.
+    """The configuration of a run that is resumed; a file or options must not differ from it.
 
     Raises:
         UsageError: it does; names each difference.

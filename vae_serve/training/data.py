@@ -27,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def _silent(_: str) -> None:
-    """Nobody listens."""
+    """Ignores the message."""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def newest(folder: Path = RUNS) -> Run:
 
 
 def newest_unfinished(folder: Path = RUNS) -> Run:
-    """The run that changed last of those that can be gone on with.
+    """The run that changed last of those that can be resumed.
 
     Raises:
         RunError: there is none.
@@ -195,5 +195,5 @@ def write_record(path: Path, record: Json) -> None:
 
 
 def write_whole(file: Path, contents: bytes) -> None:
-    """Writes or replaces a file of a run: whoever looks finds the old one or the new one, never a part."""
+    """Writes or replaces a file of a run: a reader finds the old one or the new one, never a part."""
     replace_file(file, lambda opened: opened.write(contents))

@@ -210,7 +210,7 @@ class _Walk:
             raise ValueError("it computes a constant, which a converter does before it writes a file")
         attributes = dict(_attribute(message, operator) for message in node.attribute)
         if len(attributes) != len(node.attribute):
-            raise ValueError("an attribute stands twice")
+            raise ValueError("an attribute occurs twice")
         return Call(tuple(inputs), attributes, len(node.output))
 
 
