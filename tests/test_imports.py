@@ -1,10 +1,14 @@
 """Import boundaries, seen from a fresh process: what a command really loads."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vae_serve"
 
 HEAVY = {"tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "matplotlib", "pyarrow", "PIL", "numpy", "rich"}
 
@@ -28,3 +32,32 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize("module", ["model.bundle", "model.samplers", "images.mnist", "images.pixels", "model.model"])
 def test_the_serving_side_loads_no_training_package(module: str):
     assert loaded_by(f"import vae_serve.{module}") & {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"} == set()
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [
+        ("onnxruntime", "model/sessions.py"),
+        ("imagecodecs", "images/fast.py"),
+        ("matplotlib", "evaluate/plots.py"),
+        ("sklearn", "evaluate/label_figures.py"),
+        ("tf2onnx", "exporting/convert/onnx.py"),
+        ("ai_edge_litert", "exporting/convert/litert.py"),
+    ],
+)
+def test_a_library_without_types_is_imported_in_one_module(library: str, module: str):
+    assert [str(file.relative_to(PACKAGE)) for file in sorted(PACKAGE.rglob("*.py")) if library in imported(file)] == [
+        module
+    ]
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of all packages that a module imports, within functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=aliases):
+                names |= {alias.name.split(".")[0] for alias in aliases}
+            case ast.ImportFrom(module=str() as name, level=0):
+                names.add(name.split(".")[0])
+    return names

@@ -175,7 +175,7 @@ def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray, web: bool
     others = _images_per_second({form: _in_openvino(contents, spec) for form, contents in graphs.items()}, rows)
     browser = _in_browser(graphs, spec) if web else {}
     for form, contents in graphs.items():
-        outputs = gate.in_chunks(gate.run_onnx(contents, spec, ort.GraphOptimizationLevel.ORT_ENABLE_ALL), rows)
+        outputs = gate.in_chunks(gate.run_onnx(contents, spec, "full optimisation"), rows)
         apart = max(float(parity.difference(*pair).max()) for pair in zip(expected, outputs, strict=True))
         (rate, batch), (other, other_batch) = rates[form], others[form]
         print(

@@ -164,16 +164,16 @@ def text() -> ModelProto:
 
 
 CASES = {
-    "an operator in a second graph": (two_graphs(("Erf", ["z"], "e", {})), "graph stands twice"),
+    "an operator in a second graph": (two_graphs(("Erf", ["z"], "e", {})), "graph occurs twice"),
     "an operator of ONNX Runtime's own in a second graph": (
         two_graphs(("Gelu", ["z"], "e", {"domain": "com.microsoft"})),
-        "graph stands twice",
+        "graph occurs twice",
     ),
     "60 GB of one number": (
         two_graphs(("Expand", ["one", "size"], "e", {}), one=zeros(1), size=ints(15_000_000_000)),
-        "graph stands twice",
+        "graph occurs twice",
     ),
-    "a file outside": (external(), "graph stands twice"),
+    "a file outside": (external(), "graph occurs twice"),
     "a convolution of a constant": (constant_convolution(), "computes a constant"),
     "padding as the runtime sees fit": (auto_pad(), "window"),
     "a power of the batch": (batch_power(5), "('batch', 1) to (-1,)"),

@@ -238,12 +238,12 @@ TWICE = lambda field: [field, field]  # noqa: E731
 @pytest.mark.parametrize(
     ("path", "change", "words"),
     [
-        pytest.param(at(7), TWICE, "graph stands twice", id="a singular message twice"),
-        pytest.param(at(1), TWICE, "ir_version stands twice", id="a singular number twice"),
-        pytest.param(at(7, 1, 4), TWICE, "op_type stands twice", id="a singular string twice"),
-        pytest.param(at(7, 5, 9), TWICE, "raw_data stands twice", id="singular bytes twice"),
-        pytest.param(at(7, 1, 5, 2), TWICE, "f stands twice", id="a singular float twice"),
-        pytest.param(at(7, 11, 2, 1), TWICE, "tensor_type stands twice", id="a member of a oneof twice"),
+        pytest.param(at(7), TWICE, "graph occurs twice", id="a singular message twice"),
+        pytest.param(at(1), TWICE, "ir_version occurs twice", id="a singular number twice"),
+        pytest.param(at(7, 1, 4), TWICE, "op_type occurs twice", id="a singular string twice"),
+        pytest.param(at(7, 5, 9), TWICE, "raw_data occurs twice", id="singular bytes twice"),
+        pytest.param(at(7, 1, 5, 2), TWICE, "f occurs twice", id="a singular float twice"),
+        pytest.param(at(7, 11, 2, 1), TWICE, "tensor_type occurs twice", id="a member of a oneof twice"),
         pytest.param(
             at(7, 11, 2, 1, 2, 1, 2),
             lambda field: [field, number(1, 5)],

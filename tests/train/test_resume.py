@@ -38,7 +38,7 @@ def test_killed_interrupted_and_damaged_the_weights_are_the_same_to_the_bit(
 
     stopped = interrupted("train", "--resume", "--out", run, cwd=tmp_path, at=total // 6, by=signal.SIGINT)
     assert stopped.returncode == 130, stopped.stderr
-    assert f"saved after the step; go on with: vae-serve train --resume --out {run}" in stopped.stderr
+    assert f"saved after the step; resume with: vae-serve train --resume --out {run}" in stopped.stderr
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     assert not (run / "encoder.keras").exists()
     assert sorted((run / "checkpoints").glob("*.json")) != before

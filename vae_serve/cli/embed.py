@@ -32,25 +32,31 @@ def embed(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The folder to write to; made if need be.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write to; it is created if missing.", show_default=False)],
     model: Annotated[
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
-    format_: Annotated[ResultFormat, typer.Option("--format", help="What to write.")] = "parquet",
-    outputs: Annotated[str, typer.Option(help="Of z_mean, z_log_var and z, a sample.")] = "z_mean,z_log_var",
-    seed: Annotated[int, typer.Option(help="Of z: row i is drawn from SEED and i alone.")] = 0,
+    format_: Annotated[ResultFormat, typer.Option("--format", help="Format of the result.")] = "parquet",
+    outputs: Annotated[
+        str, typer.Option(help="Columns: some of z_mean, z_log_var and z, a sample.")
+    ] = "z_mean,z_log_var",
+    seed: Annotated[int, typer.Option(help="Of z: the sample of row i depends only on SEED and i.")] = 0,
     fit: Annotated[
         Fit | None, typer.Option(help="How a picture of another size is fitted. [default: as in training]")
     ] = None,
     invert: Annotated[
         Invert | None,
-        typer.Option(help="Turn dark to light; auto: where the border is light. [default: as in training]"),
+        typer.Option(help="Invert the picture; auto: if its border is light. [default: as in training]"),
     ] = None,
-    shard: Annotated[str, typer.Option(help="I/N: this machine's share, of N.")] = "1/1",
+    shard: Annotated[str, typer.Option(help="I/N: make the I-th of N shares of the job.")] = "1/1",
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a call of the encoder; changes no byte.")] = 128,
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows a file; a kill costs one file's work.")] = 32_768,
-    max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more pictures fail.")] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Pictures per call of the encoder; does not change the output.")
+    ] = 128,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows per file; a kill loses unfinished files.")] = 32_768,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, help="Stop when more pictures than this have failed.")
+    ] = None,
     picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     quiet: console.Quiet = False,

@@ -13,20 +13,23 @@ LARGE = 1e6  # nats; beyond, decimals tell nothing
 
 def evaluate(
     model: Annotated[
-        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="The newest finished run when not given.")
+        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="[default: the newest finished run]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Whose test set is used.", show_default="what the model was trained on")
+        str | None,
+        typer.Option(help="The data set with the test images.", show_default="what the model was trained on"),
     ] = None,
     target: Annotated[
-        str, typer.Option(help="greyscale, or binarised: threshold (from 128 on) or dynamic (drawn).")
+        str, typer.Option(help="greyscale, or binarised: threshold (from 128 on) or dynamic (sampled).")
     ] = "greyscale",
     samples: Annotated[
         int | None,
-        typer.Option(help="For importance sampling.", show_default="100, none where a lattice does it"),
+        typer.Option(help="Of importance sampling.", show_default="100; none if a lattice is used"),
     ] = None,
-    images: Annotated[int | None, typer.Option(help="The first so many test images.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    images: Annotated[
+        int | None, typer.Option(help="Use only the first IMAGES test images.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:

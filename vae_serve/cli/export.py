@@ -25,25 +25,25 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The bundle's folder. [default: exports/ and the run's name]")
     ] = None,
-    opset: Annotated[int, typer.Option(help="ONNX opset: the older, the more runtimes read it.")] = 13,
+    opset: Annotated[int, typer.Option(help="ONNX opset; more runtimes read an older one.")] = 13,
     pixels: Annotated[
         str,
         typer.Option(
-            help="An image in SavedModel and LiteRT: float32, 0..1, or uint8, 0..255. With uint8 also an ONNX decoder "
-            "that gives bytes; an ONNX encoder of either is always written."
+            help="Type of an image in SavedModel and LiteRT: float32, 0..1, or uint8, 0..255. uint8 also adds an ONNX "
+            "decoder that gives bytes; ONNX encoders for both types are always written."
         ),
     ] = "float32",
     form: Annotated[
         str,
         typer.Option(
-            help="Of the graphs. blocks: feature maps of few channels in blocks of pixels, the fastest in ONNX Runtime "
-            "on a server; layers: layer by layer as trained, the faster in a browser."
+            help="Form of the graphs. blocks: feature maps of few channels in blocks of pixels, fastest in ONNX "
+            "Runtime on a server; layers: layer by layer as trained, faster in a browser."
         ),
     ] = "blocks",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing: compare the existing bundle with what this run gives."),
+        typer.Option("--check", help="Write nothing; compare the existing bundle with a fresh export."),
     ] = False,
     as_json: console.AsJson = False,
     quiet: console.Quiet = False,

@@ -15,15 +15,17 @@ from vae_serve.model import bundle
 def generate(
     *,
     grid: Annotated[
-        int | None, typer.Option(help="Alone: the latent plane as GRID x GRID pictures. Else: tile as many together.")
+        int | None, typer.Option(help="The latent plane as GRID x GRID pictures. With --count: tile so many samples.")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Draw COUNT pictures from the prior; with --grid, sheets.")] = None,
-    seed: Annotated[int, typer.Option(help="Of drawn pictures: picture i depends on SEED and i alone.")] = 0,
+    count: Annotated[
+        int | None, typer.Option(help="Decode COUNT samples of the prior; with --grid, COUNT sheets.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples: sample i depends only on SEED and i.")] = 0,
     latents: Annotated[
         Path | None, typer.Option(help="Decode the points of a .npy, .npz, .csv or .parquet file or an embed result.")
     ] = None,
     interpolate: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Walk the straight line between two pictures' latent means.")
+        tuple[Path, Path] | None, typer.Option(help="Decode points on the line between two pictures' latent means.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Pictures on that line, both ends included.")] = 10,
     span: Annotated[float | None, typer.Option(help="The plane reaches from -SPAN to SPAN. [default: 4]")] = None,
@@ -34,23 +36,27 @@ def generate(
         str | None, typer.Option("--slice", metavar="I,J", help="The plane's two dimensions; the others are 0.")
     ] = None,
     axes: Annotated[bool, typer.Option("--axes", help="Print the plane's coordinates at its edge.")] = False,
-    shard: Annotated[str, typer.Option(help="I/N: this machine's share, of N, of the pictures.")] = "1/1",
+    shard: Annotated[str, typer.Option(help="I/N: make the I-th of N shares of the pictures.")] = "1/1",
     model: Annotated[
-        Path | None, typer.Option(help="The bundle; else the newest under exports/, else the packaged one.")
+        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files. [default: says what it is]"),
+        typer.Option(
+            help="NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files. [default: named after the options]"
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there; start anew.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier result at --out, and start again.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one for each core]")] = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Draw pictures from the latent space.
+    """Decode points of the latent space to pictures.
 
-    --grid 15 alone is the plane from -4 to 4: the first dimension to the right, the second one upwards. A long job is
-    continued by the same command.
+    --grid 15 alone is the plane from -4 to 4: the first dimension to the right, the second one upwards. A long job
+    resumes with the same command.
     """
     start.prepare()
     from vae_serve.api.generate import generate as call

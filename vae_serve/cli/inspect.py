@@ -15,13 +15,13 @@ def inspect(
     bundle: Annotated[
         Path | None,
         typer.Argument(
-            help="A bundle's folder, or an .onnx file. [default: the newest in exports/, else the packaged]"
+            help="A bundle's folder, or an .onnx file. [default: the newest in exports/, else the packaged one]"
         ),
     ] = None,
     *,
     as_json: console.AsJson = False,
 ) -> None:
-    """Show what a model is: architecture, shapes, opset, parameters, size, figures, parity."""
+    """Describe a model: architecture, shapes, opset, parameters, size, figures, parity."""
     path = bundles.find(bundle)
     facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
     if as_json:

@@ -1,4 +1,4 @@
-"""vae-serve plot."""
+"""`vae-serve plot`: plots of a run or a bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,18 +11,19 @@ from vae_serve.errors import MissingExtra, OutputError
 
 def plot(
     model: Annotated[
-        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="The newest finished run when not given.")
+        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="[default: the newest finished run]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures.", show_default="RUN/plots, or NAME-plots for a bundle")
+        Path | None, typer.Option(help="Folder for the plots.", show_default="RUN/plots, or NAME-plots for a bundle")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Whose test set is shown.", show_default="what the model was trained on")
+        str | None,
+        typer.Option(help="The data set with the test images.", show_default="what the model was trained on"),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing plots.")] = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Plot a model: latent scatter, decoded plane, holes, reconstructions, loss."""
+    """Plot a model: latent scatter, decoded plane, aggregate posterior, reconstructions, loss."""
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve plot")

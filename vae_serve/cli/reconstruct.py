@@ -28,7 +28,7 @@ def reconstruct(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Put pictures beside what the model makes of them: sheets to look at, and a table with the error of each.
+    """Show pictures beside their reconstructions: sheets of pairs, and a table with the error of each picture.
 
     Exit code 3: finished, but some pictures could not be read; their rows say why, and their places are grey.
     """

@@ -1,4 +1,4 @@
-"""vae-serve runs."""
+"""`vae-serve runs`: the runs of a folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,10 @@ LARGE = 1e6  # nats; beyond, decimals tell nothing
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="The folder with the runs.")] = Path("runs"),
     as_json: console.AsJson = False,
 ) -> None:
-    """List the runs with their figures, the newest at the end."""
+    """List the runs with their figures, the newest last."""
     from vae_serve.training import runs as on_disk
 
     found, damaged = on_disk.every(folder)

@@ -27,13 +27,13 @@ def train(
         str | None, typer.Option(help="HxW or HxWxC: resize images to it.", show_default="their own")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="conv, wide, dcgan or mlp.", show_default="conv")] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Of the latent space.", show_default="2")] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.", show_default="2")] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(help="best, careful (a smaller rate) or tutorial.", show_default="best"),
+        typer.Option(help="best, careful (a smaller learning rate) or tutorial.", show_default="best"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.", show_default="the schedule's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="128")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.", show_default="128")] = None,
     validation_split: Annotated[
         float | None, typer.Option(help="Share of the training images held out.", show_default="0.2")
     ] = None,
@@ -41,19 +41,22 @@ def train(
     clip_norm: Annotated[
         float | None, typer.Option(help="Limit of the norm of all gradients together.", show_default="none")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the weights, the order of images and the samples of z.", show_default="0")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or gpu.", show_default="auto")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the figures to OUT/tensorboard as well.")
+        bool, typer.Option("--tensorboard", help="Also write the figures to OUT/tensorboard.")
     ] = False,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with any of the options above; a run's config.toml replays it.")
+        Path | None,
+        typer.Option(help="A TOML file with any of the options above; a run's config.toml repeats that run."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="a free name in runs/")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run at --out, or with the newest unfinished one.")
+        bool, typer.Option("--resume", help="Resume the run at --out, or the newest unfinished one.")
     ] = False,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,

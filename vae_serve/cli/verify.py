@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Check a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
 
-    With --against RUN the comparison of the export is repeated, which needs the extra `train`.
+    --against RUN repeats the comparison of the export; it needs the extra `train`.
     """
     from vae_serve.model import verify as batch
 
@@ -27,7 +27,7 @@ def verify(
     largest = max((report.largest for report in reports), default=0.0)
     if not quiet:
         ran = f", conformance vectors within {largest:.1e}" if reports else ""
-        console.say(f"{bundle} is what it says: {len(loaded.manifest.files)} files by their hashes{ran}")
+        console.say(f"{bundle} is sound: {len(loaded.manifest.files)} files match their hashes{ran}")
     for warning in batch.lenient(loaded):
         console.say(f"warning: {warning}")
     repeated = None

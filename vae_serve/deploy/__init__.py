@@ -1,7 +1,7 @@
-"""From one checked bundle to a folder that a server, a hub or a browser takes as it is.
+"""From one checked bundle to a folder that a server, a hub or a browser reads as it is.
 
 Each target is a module with one function `write(bundle, into)`; what they share is here: the bundle is verified first,
-its files are read through `Bundle.read` alone, and the folder appears whole under its name or not at all. Nothing here
+its files are read only through `Bundle.read`, and the folder appears under its name whole or not at all. Nothing here
 needs TensorFlow.
 """
 

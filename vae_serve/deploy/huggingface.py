@@ -2,7 +2,7 @@
 
 README.md                          front matter that the Hub reads, then the bundle's own card
 config.json                        what the networks are
-preprocessor_config.json           the pixel rule, in the Hub's words
+preprocessor_config.json           the pixel rule, with the Hub's names
 onnx/encoder_model.onnx, onnx/decoder_model.onnx
 conformance/                       inputs and expected outputs
 """

@@ -1,11 +1,11 @@
 """Folders for TensorFlow Serving: the bundle's SavedModels by version, with warm-up requests.
 
     encoder/1/, decoder/1/                              the SavedModels, their `serving_default` as exported
-    */1/assets.extra/tf_serving_warmup_requests         what the server runs before it says that it is ready
+    */1/assets.extra/tf_serving_warmup_requests         what the server runs before it is ready
     models.config                                       a `tensorflow.serving.ModelServerConfig` of both
 
-The warm-up file is a TFRecord file of `tensorflow.serving.PredictionLog`. Its few fields are written by hand: the
-packages that bring these messages need all of TensorFlow.
+The warm-up file is a TFRecord file of `tensorflow.serving.PredictionLog`. Its few fields are written here, since the
+packages with these messages need all of TensorFlow.
 """
 
 import math

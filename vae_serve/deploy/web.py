@@ -1,11 +1,11 @@
-"""A folder for any static file server: a page that plays with the model in the visitor's browser.
+"""A folder for any static file server: a page that runs the model in the visitor's browser.
 
-index.html, style.css, *.js     the page, from `page/` beside this module, as it stands
+index.html, style.css, *.js     the page, from `page/` beside this module, unchanged
 runtime/                        ONNX Runtime Web with its licence (see scripts/pack_web_runtime)
 encoder.onnx, decoder.onnx      the bundle's own bytes
 conformance/                    inputs and expected outputs, for the page's self-check
-scatter/                        encoded test images and their classes, where the data is at hand
-model.json                      what the page must know, with size and SHA-256 of every file that it loads
+scatter/                        encoded test images and their classes, if the data is available
+model.json                      what the page needs, with size and SHA-256 of every file that it loads
 """
 
 import gzip

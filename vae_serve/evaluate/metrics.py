@@ -151,7 +151,7 @@ def importance_log_likelihood(encode: Encode, decode: Decode, images: Bytes, sam
     the prior, and are weighed by the mixture of all (Owen & Zhou 2000, "Safe and effective importance sampling").
     Image i takes the draws from i * samples on of `samplers.sample_prior(seed, ...)`.
     """
-    found = np.empty(len(images))
+    log_likelihoods = np.empty(len(images))
     for start, batch in _batches(images):
         z_mean, z_log_var = encode(batch)
         for row, image in enumerate(batch):
@@ -169,8 +169,8 @@ def importance_log_likelihood(encode: Encode, decode: Decode, images: Bytes, sam
                 proposal.add((_log_normal(away) - np.log(scales)).sum(axis=2) - np.log(len(centres)))
                 log_weight = prior_log_density(z) - proposal.log - bernoulli_nats(image[None], decode(z))
                 total.add(log_weight[None])
-            found[start + row] = total.log[0] - np.log(samples)
-    return found
+            log_likelihoods[start + row] = total.log[0] - np.log(samples)
+    return log_likelihoods
 
 
 def latent_figures(z_mean: Floats, z_log_var: Floats, seed: int = 0) -> Latents:
@@ -193,7 +193,7 @@ def aggregate_log_density(z: Floats, z_mean: Floats, z_log_var: Floats) -> Doubl
     """log of the mixture of all posteriors (n, d) at each point z (m, d): (m,)."""
     precision = np.exp(-z_log_var)
     scale = z_log_var.sum(axis=1) + z_mean.shape[1] * np.float32(LOG_2PI)
-    found = np.empty(len(z))
+    log_densities = np.empty(len(z))
     for start in range(0, len(z), BATCH):
         part = z[start : start + BATCH]
         distance = sum(
@@ -201,8 +201,8 @@ def aggregate_log_density(z: Floats, z_mean: Floats, z_log_var: Floats) -> Doubl
         )
         total = _LogSum(len(part))
         total.add(-0.5 * (distance + scale))
-        found[start : start + BATCH] = total.log - np.log(len(z_mean))
-    return found
+        log_densities[start : start + BATCH] = total.log - np.log(len(z_mean))
+    return log_densities
 
 
 def prior_log_density(z: Floats) -> Doubles:
@@ -225,7 +225,7 @@ def reconstruction_quality(encode: Encode, decode: Decode, images: Bytes) -> Rec
 _WINDOW = 11  # pixels; with sigma 1.5 and the constants below as in Wang et al. 2004
 
 
-def ssim(one: Floats, other: Floats) -> Doubles:
+def ssim(first: Floats, second: Floats) -> Doubles:
     """Mean structural similarity of pictures (n, H, W, C), 0..1: (n,), at most 1 (Wang et al. 2004, equation 13)."""
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     kernel = np.exp(-(offsets**2) / (2 * 1.5**2))
@@ -237,7 +237,7 @@ def ssim(one: Floats, other: Floats) -> Doubles:
             images = windows @ kernel
         return images
 
-    x, y = one.astype(np.float64), other.astype(np.float64)
+    x, y = first.astype(np.float64), second.astype(np.float64)
     mean_x, mean_y = smooth(x), smooth(y)
     var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y

@@ -1,7 +1,8 @@
-"""Arrays become figures: the latent space, the decoded plane, the loss, reconstructions, and where the holes are. Pure.
+"""Arrays become figures: the latent space, the decoded plane, the loss, reconstructions,
+and where the aggregate posterior differs from the prior. Pure.
 
-One style for all: a white ground, grey axes, ten colours that stay apart for colour-blind eyes too, titles that say
-what is seen.
+One style for all: white background, grey axes, ten colours that colour-blind readers can tell apart, titles that say
+what is shown.
 """
 
 import math

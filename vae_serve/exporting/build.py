@@ -1,4 +1,4 @@
-"""A finished run becomes a bundle: convert, pass the gate, and only then take the name."""
+"""A finished run becomes a bundle: it is converted, compared by the gate, and only then published."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ CONVERTERS = ("onnx", "onnxruntime", "tf2onnx")  # whose versions the manifest t
 
 @dataclass(frozen=True)
 class Export:
-    """What is asked for."""
+    """What to export, and how."""
 
     run: Run  # finished
     out: Path  # the bundle's folder
@@ -69,10 +69,10 @@ class Export:
     pixels: str = "float32"  # of an image in SavedModel and LiteRT, float32 0..1 or uint8 0..255; for uint8 also of an
     # ONNX decoder that gives bytes. An ONNX encoder of either is always written
     form: str = "blocks"  # narrow maps in blocks, fastest in ONNX Runtime; or layer by layer, as trained
-    overwrite: bool = False  # a bundle at `out` gives way; nothing else does
+    overwrite: bool = False  # replace a bundle at `out`; nothing else is replaced
 
 
-def export(asked: Export) -> Manifest:
+def export(options: Export) -> Manifest:
     """Writes the bundle, or nothing.
 
     Raises:
@@ -82,30 +82,30 @@ def export(asked: Export) -> Manifest:
         MissingExtra: LiteRT was asked for and is not installed.
         UsageError: an opset that cannot be had.
     """
-    check_opset(asked.opset)
-    if "litert" in asked.formats:
+    check_opset(options.opset)
+    if "litert" in options.formats:
         litert.require()
-    destination = Destination(asked.out, "a bundle", _is_bundle, asked.overwrite)
+    destination = Destination(options.out, "a bundle", _is_bundle, options.overwrite)
     with publish_folder(destination) as folder:
-        manifest = _write(asked, folder)
+        manifest = _write(options, folder)
         saved_model.check(bundle.load(folder))
     return manifest
 
 
-def differences(asked: Export) -> list[str]:
-    """What is not the same in the bundle at `asked.out` and in a fresh export; empty when it is what the run gives.
+def differences(options: Export) -> list[str]:
+    """What is not the same in the bundle at `options.out` and in a fresh export; empty when it is what the run gives.
 
     The measured differences and the model card that tells them are left out: another CPU sums in another order.
 
     Raises:
         BundleError: the bundle cannot be loaded. Others as `export`.
     """
-    found = bundle.load(asked.out).manifest
+    existing = bundle.load(options.out).manifest
     with tempfile.TemporaryDirectory() as folder:
-        fresh = _write(asked, Path(folder))
-    stable = [_stable(manifest) for manifest in (found, fresh)]
+        fresh = _write(options, Path(folder))
+    stable = [_stable(manifest) for manifest in (existing, fresh)]
     names = [f"{bundle.MANIFEST}: {name}" for name, value in stable[0].items() if value != stable[1][name]]
-    entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (found, fresh)]
+    entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (existing, fresh)]
     paths = sorted({*entries[0], *entries[1]})
     return names + [path for path in paths if entries[0].get(path) != entries[1].get(path)]
 
@@ -117,7 +117,7 @@ def _stable(manifest: Manifest) -> Json:
 
 
 def compare(loaded: Bundle, run: Run) -> list[Json]:
-    """The gate once more: every graph of a bundle against the run that it is said to come from.
+    """The gate once more: every graph of a bundle against the run that it should come from.
 
     Raises:
         ParityError: it came from another run, or differs.
@@ -131,13 +131,15 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
             f"({weights_sha256(encoder, decoder)[:12]})"
         )
     reports: list[Json] = []
-    for side in _references(run, encoder, decoder):
-        for graph in manifest.of_role(side.spec.role):
-            float_graph = loaded.graphs[f"{side.name}.onnx"]
-            reports += _check_onnx(encoder, _of_variant(side, graph.variant), loaded.graphs[graph.file], float_graph)
-        if f"saved_model/{side.name}/1/saved_model.pb" in loaded.paths:
-            other = _of_variant(side, manifest.signature_pixels)
-            with _saved_model(loaded, side.spec.role) as (folder, most):
+    for reference in _references(run, encoder, decoder):
+        for graph in manifest.of_role(reference.spec.role):
+            float_graph = loaded.graphs[f"{reference.name}.onnx"]
+            reports += _check_onnx(
+                encoder, _of_variant(reference, graph.variant), loaded.graphs[graph.file], float_graph
+            )
+        if f"saved_model/{reference.name}/1/saved_model.pb" in loaded.paths:
+            other = _of_variant(reference, manifest.signature_pixels)
+            with _saved_model(loaded, reference.spec.role) as (folder, most):
                 run_saved_model = gate.run_savedmodel(folder, other.spec)
                 bounded = partial(gate.in_chunks, run_saved_model, chunk=most)
                 reports += gate.check(other, "SavedModel", bounded)
@@ -151,14 +153,14 @@ def _is_bundle(path: Path) -> bool:
     return manifest.is_file() and not manifest.is_symlink()
 
 
-def _check_onnx(encoder: keras.Model, side: Reference, contents: bytes, float_graph: bytes) -> list[Json]:
+def _check_onnx(encoder: keras.Model, reference: Reference, contents: bytes, float_graph: bytes) -> list[Json]:
     """The gate for an ONNX file; one that takes bytes gives besides, at all 256 levels, the bits of that of floats."""
-    reports = gate.check_onnx(side, contents)
-    if side.spec.inputs[0].dtype == "uint8" and contents is not float_graph:
-        levels = gate.levels(side.inputs.shape[1:])
-        run = gate.run_onnx(contents, side.spec, "full optimisation")
-        gate.check(gate.encoder_reference(encoder, side.spec, levels), "ONNX, an image of each level", run)
-        gate.require_same_bits(np.concatenate([levels, side.inputs]), contents, side.spec, float_graph)
+    reports = gate.check_onnx(reference, contents)
+    if reference.spec.inputs[0].dtype == "uint8" and contents is not float_graph:
+        levels = gate.levels(reference.inputs.shape[1:])
+        run = gate.run_onnx(contents, reference.spec, "full optimisation")
+        gate.check(gate.encoder_reference(encoder, reference.spec, levels), "ONNX, an image of each level", run)
+        gate.require_same_bits(np.concatenate([levels, reference.inputs]), contents, reference.spec, float_graph)
     return reports
 
 
@@ -166,7 +168,7 @@ def _check_onnx(encoder: keras.Model, side: Reference, contents: bytes, float_gr
 def _saved_model(loaded: Bundle, role: Role) -> Iterator[tuple[str, int]]:
     """A copy of a bundle's SavedModel, and how many rows a call may have.
 
-    It is of the very bytes that were hashed and judged: TensorFlow opens files itself.
+    It is of the bytes that were hashed and checked: TensorFlow opens files itself.
     """
     memory = CallMemory(0, saved_model.check(loaded)[role].row_bytes)
     prefix = f"saved_model/{role}/1/"
@@ -187,50 +189,52 @@ def _references(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[R
     return inputs, gate.decoder_reference(decoder, decoder_spec, inputs.expected[0])
 
 
-def _of_variant(side: Reference, variant: PixelType) -> Reference:
+def _of_variant(reference: Reference, variant: PixelType) -> Reference:
     """The same network, rows and truth for a copy of another variant."""
-    (image,) = (tensor for tensor in (*side.spec.inputs, *side.spec.outputs) if tensor.name == "image")
+    (image,) = (tensor for tensor in (*reference.spec.inputs, *reference.spec.outputs) if tensor.name == "image")
     height, width, channels = map(int, image.shape[1:])
-    latent_dim = int((*side.spec.inputs, *side.spec.outputs)[0 if side.name == "decoder" else 1].shape[1])
-    spec = graph_spec(side.spec.role, variant, (height, width, channels), latent_dim)
-    return gate.of_bytes(side, spec) if spec.inputs[0].dtype == "uint8" else replace(side, spec=spec)
+    latent_dim = int(
+        (*reference.spec.inputs, *reference.spec.outputs)[0 if reference.name == "decoder" else 1].shape[1]
+    )
+    spec = graph_spec(reference.spec.role, variant, (height, width, channels), latent_dim)
+    return gate.of_bytes(reference, spec) if spec.inputs[0].dtype == "uint8" else replace(reference, spec=spec)
 
 
-def _write(asked: Export, folder: Path) -> Manifest:
-    run = asked.run
+def _write(options: Export, folder: Path) -> Manifest:
+    run = options.run
     encoder, decoder = run.encoder(), run.decoder()
-    sides = _references(run, encoder, decoder)
-    draft = _manifest(asked, sides, weights_sha256(encoder, decoder))
-    metadata = _metadata(draft, sides)
+    references = _references(run, encoder, decoder)
+    draft = _manifest(options, references, weights_sha256(encoder, decoder))
+    metadata = _metadata(draft, references)
     reports: list[Json] = []
     graphs: list[Graph] = []
-    for side, model in zip(sides, (encoder, decoder), strict=True):
-        network = deployed(model, asked.form)
-        other = _of_variant(side, draft.signature_pixels)  # SavedModel and LiteRT have one variant
+    for reference, model in zip(references, (encoder, decoder), strict=True):
+        network = deployed(model, options.form)
+        other = _of_variant(reference, draft.signature_pixels)  # SavedModel and LiteRT have one variant
         function = gate.run_function(serving_function(network, other.spec), other.spec)
         reports += gate.check(other, "Keras, folded", function)
-        if "savedmodel" in asked.formats:
-            path = folder / "saved_model" / side.name
+        if "savedmodel" in options.formats:
+            path = folder / "saved_model" / reference.name
             write_savedmodel(network, other.spec, path)
             reports += gate.check(other, "SavedModel", gate.run_savedmodel(str(path / "1"), other.spec))
-        if "onnx" in asked.formats:
-            contents = to_onnx(network, side.spec, asked.opset, metadata)
-            files = [(side, contents)]
-            if side.name == "encoder" or asked.pixels == "uint8":
-                of_bytes = _of_variant(side, "uint8")
-                files.append((of_bytes, _bytes_variant(network, contents, of_bytes.spec, asked.opset, metadata)))
+        if "onnx" in options.formats:
+            contents = to_onnx(network, reference.spec, options.opset, metadata)
+            files = [(reference, contents)]
+            if reference.name == "encoder" or options.pixels == "uint8":
+                of_bytes = _of_variant(reference, "uint8")
+                files.append((of_bytes, _bytes_variant(network, contents, of_bytes.spec, options.opset, metadata)))
             for variant, file in files:
                 (folder / variant.spec.file).write_bytes(file)
                 graphs.append(_graph(variant, _check_onnx(encoder, variant, file, contents)))
-        if "litert" in asked.formats:
+        if "litert" in options.formats:
             contents = litert.to_litert(network, other.spec)
             (folder / litert.file_of(other.spec)).write_bytes(contents)
             reports += gate.check(other, "LiteRT", litert.run_litert(contents, other.spec))
-    conformance.write(folder / "conformance", sides)
+    conformance.write(folder / "conformance", references)
     parity = Parity(TOLERANCE, gate.MEASURE, msgspec.convert(reports, tuple[ParityReport, ...]), gate.BOUND)
-    told = msgspec.structs.replace(draft, parity=parity, graphs=tuple(graphs))
-    (folder / CARD).write_text(card(told), encoding="utf-8")
-    manifest = bundle.with_files(told, folder)
+    described = msgspec.structs.replace(draft, parity=parity, graphs=tuple(graphs))
+    (folder / CARD).write_text(card(described), encoding="utf-8")
+    manifest = bundle.with_files(described, folder)
     (folder / bundle.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
@@ -249,24 +253,24 @@ def _graph(reference: Reference, reports: list[Json]) -> Graph:
     return Graph(spec.role, spec.variant, spec.file, spec.inputs, spec.outputs, tolerance, parity)
 
 
-def _manifest(asked: Export, sides: tuple[Reference, Reference], weights: str) -> Manifest:
+def _manifest(options: Export, references: tuple[Reference, Reference], weights: str) -> Manifest:
     """All that is known before the gate has measured."""
-    record = asked.run.record
+    record = options.run.record
     config: Json = record["config"]
     height, width, channels = config["image_shape"]
-    with_onnx = "onnx" in asked.formats
+    with_onnx = "onnx" in options.formats
     converters = {name: version(name) for name in CONVERTERS} if with_onnx else {}
     return Manifest(
         schema_version=manifests.SCHEMA_VERSION,
-        name=bundle_name(asked.run.path),
+        name=bundle_name(options.run.path),
         arch=config["arch"],
         latent_dim=config["latent_dim"],
         image_shape=(height, width, channels),
         pixels=record["pixels"],
         graphs=(),
-        signature_pixels=cast("PixelType", asked.pixels),
-        opset=asked.opset if with_onnx else None,
-        ir_version=ir_version(asked.opset) if with_onnx else None,
+        signature_pixels=cast("PixelType", options.pixels),
+        opset=options.opset if with_onnx else None,
+        ir_version=ir_version(options.opset) if with_onnx else None,
         parameters=record["parameters"],
         weights_sha256=weights,
         data=plain.printable(record["data"]),
@@ -276,11 +280,11 @@ def _manifest(asked: Export, sides: tuple[Reference, Reference], weights: str) -
         versions={"vae-serve": __version__, **record["versions"], **converters},
         licence=LICENCE,
         files=(),
-        form=cast("Form", asked.form),
+        form=cast("Form", options.form),
     )
 
 
-def _metadata(manifest: Manifest, sides: tuple[Reference, Reference]) -> dict[str, str]:
+def _metadata(manifest: Manifest, references: tuple[Reference, Reference]) -> dict[str, str]:
     """What a lone ONNX file says of itself. The parity is told as the bound it passed, not as what one CPU measured."""
     facts = {
         "model": manifest.name,
@@ -294,7 +298,7 @@ def _metadata(manifest: Manifest, sides: tuple[Reference, Reference]) -> dict[st
         "data": f"{manifest.data['name']} ({manifest.data['licence']})",
         "test_figures": json.dumps(manifest.metrics),
         "parity": f"{gate.MEASURE} at most {gate.BOUND}, against the trained Keras model in float64, on "
-        + " and ".join(f"{len(side.inputs):,} inputs of the {side.name}" for side in sides),
+        + " and ".join(f"{len(reference.inputs):,} inputs of the {reference.name}" for reference in references),
     }
     return {f"vae_serve.{name}": value for name, value in facts.items()}
 

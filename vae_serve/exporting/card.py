@@ -1,4 +1,4 @@
-"""The bundle's README.md: a model card made from the manifest alone."""
+"""The bundle's README.md: a model card, made from the manifest only."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -1,8 +1,8 @@
-"""The gate: every copy of a model is run against the trained Keras model before a bundle gets its name.
+"""The gate: every copy of a model is compared with the trained Keras model before a bundle is published.
 
-What is compared: the encoder on the run's test images; the decoder on the codes of those images, on draws from the
-prior, and on far corners of the latent space. What is true is the trained model in float64, unfolded: its own float32
-is one of many roundings of that. The measure and the tolerance are `vae_serve.model.parity`'s.
+What is compared: the encoder on the run's test images; the decoder on the latent means of those images, on samples
+of the prior, and on far corners of the latent space. The reference is the trained model in float64, unfolded: its
+float32 output is one of many roundings of that. The measure and the tolerance are in `vae_serve.model.parity`.
 """
 
 import itertools
@@ -48,7 +48,7 @@ MEMORY = 512 << 20
 
 @dataclass(frozen=True)
 class Reference:
-    """One network of the trained model: what goes in and what comes out, the truth that its copies are held against."""
+    """One network of the trained model: its inputs, and the outputs that its copies are compared with."""
 
     name: str  # "encoder" or "decoder"
     spec: GraphSpec
@@ -71,8 +71,8 @@ def reference_of(name: str, model: keras.Model, spec: GraphSpec, rows: Array) ->
     floats = pixels.to_model(rows) if rows.dtype == np.uint8 else rows
     expected = in_chunks(run_keras(in_float64(model)), floats)
     distances = []
-    for output, truth, found in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
-        report = parity.compare(output.name, truth, found)
+    for output, truth, in_float32 in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
+        report = parity.compare(output.name, truth, in_float32)
         if not math.isfinite(report.largest):
             raise ParityError(
                 f"the trained {name} gives {output.name}{list(report.index)} = {report.actual:g}, in float64 "
@@ -194,9 +194,9 @@ def require_same_bits(images: npt.NDArray[np.uint8], of_bytes: bytes, spec: Grap
     float_spec = graph_spec("encoder", "float32", (height, width, channels), int(spec.outputs[0].shape[1]))
     floats = pixels.to_model(images)
     for level in LEVELS:
-        found = in_chunks(run_onnx(of_bytes, spec, level), images)
-        wanted = in_chunks(run_onnx(of_floats, float_spec, level), floats)
-        for output, actual, expected in zip(spec.outputs, found, wanted, strict=True):
+        from_bytes = in_chunks(run_onnx(of_bytes, spec, level), images)
+        from_floats = in_chunks(run_onnx(of_floats, float_spec, level), floats)
+        for output, actual, expected in zip(spec.outputs, from_bytes, from_floats, strict=True):
             if actual.tobytes() != expected.tobytes():
                 row = int(np.argmax((actual != expected).any(axis=1)))
                 raise ParityError(
@@ -212,8 +212,8 @@ def _first(reference: Reference, rows: int) -> Reference:
 
 def run_keras(model: keras.Model) -> Run:
     """A Keras model in inference mode, compiled once for batches of any size."""
-    given = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
-    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[given])
+    batch_spec = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
+    step = tf.function(lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[batch_spec])
     return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
 
 
@@ -254,12 +254,12 @@ def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:
 def _compare(reference: Reference, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
     outputs = in_chunks(run, reference.inputs, chunk)
     reports = []
-    for output, truth, distance, found in zip(
+    for output, truth, distance, values in zip(
         reference.spec.outputs, reference.expected, reference.trained_float32, outputs, strict=True
     ):
-        if found.dtype != output.dtype:
-            raise ParityError(f"{reference.name}, {copy}: {output.name} is {found.dtype}, not {output.dtype}")
-        actual = parity.nearest_in_bytes(truth, found) if output.dtype == "uint8" else found
+        if values.dtype != output.dtype:
+            raise ParityError(f"{reference.name}, {copy}: {output.name} is {values.dtype}, not {output.dtype}")
+        actual = parity.nearest_in_bytes(truth, values) if output.dtype == "uint8" else values
         reports.append(
             parity.require(parity.compare(output.name, truth, actual, distance), f"{reference.name}, {copy}")
         )

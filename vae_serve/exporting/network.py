@@ -1,6 +1,6 @@
 """A network as it is deployed: a chain of plain steps with their weights, which folding rewrites and exports convert.
 
-Feature maps are (batch, H, W, C), weights float64 until they are written: what is folded is rounded once.
+Feature maps are (batch, H, W, C), weights are float64 until they are written, so folded weights are rounded once.
 """
 
 from collections.abc import Callable
@@ -149,10 +149,10 @@ def shape_after(step: Step, shape: Shape) -> Shape:  # noqa: PLR0911  (one for e
 
 def shapes(network: Network) -> list[Shape]:
     """The shapes before each step, and after the last."""
-    found = [network.shape]
+    sizes = [network.shape]
     for step in network.steps:
-        found.append(shape_after(step, found[-1]))
-    return found
+        sizes.append(shape_after(step, sizes[-1]))
+    return sizes
 
 
 def as_function(network: Network) -> Callable[[Any], list[Any]]:

@@ -1,4 +1,4 @@
-"""The examples for other runtimes, as they stand in `examples/` and as the tests run them, for a bundle's README."""
+"""The examples for other runtimes, as they are in `examples/` and as the tests run them, for a bundle's README."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Where pictures come from and how they become numbers, for training and serving alike."""
+"""How picture files become the model's input, for training and serving alike."""

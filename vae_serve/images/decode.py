@@ -1,6 +1,6 @@
 """The bytes of one picture file to the model's pixels, by a `PixelRule`. Training and serving use the same.
 
-Plain files go the quick way; the pixels are the same either way.
+Plain files are decoded by `fast`, others by `pillow`; the pixels are the same either way.
 """
 
 import importlib

@@ -1,10 +1,10 @@
-"""The quick way for plain pictures: 8-bit grey and RGB PNG and JPEG files without anything a decoder could take
-another way. For those, imagecodecs (libspng, libjpeg-turbo) gives the very bytes that Pillow gives, several times
-sooner; tests/images/test_fast.py holds it to that. Where it is not installed Pillow takes them, spared the steps that
-only other pictures need. Everything else, and whatever fails here, goes through all of `pillow`.
+"""The fast path for plain pictures: 8-bit grey and RGB PNG and JPEG files that decoders cannot read in different ways.
+For those, imagecodecs (libspng, libjpeg-turbo) gives the same bytes as Pillow in a fraction of the time;
+tests/images/test_fast.py compares them. If it is not installed, Pillow decodes them without the steps that only other
+pictures need. Everything else, and whatever fails here, goes through `pillow`.
 
 Chosen by measurement, a 28 x 28 PNG file on one core: Pillow 34 us, OpenCV 8.3, imagecodecs 6.8, pyspng 6.2. pyspng
-reads no JPEG; OpenCV fills up truncated ones in silence.
+reads no JPEG; OpenCV fills the rest of truncated ones without an error.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""How much memory decoding a picture may take, judged before anything is decoded. Pure."""
+"""How much memory decoding a picture may take, estimated before anything is decoded. Pure."""
 
 from vae_serve.errors import ImageError
 from vae_serve.images.pixels import PIXEL_LIMIT

@@ -47,7 +47,7 @@ def _unpack(name: str) -> bytes:
         contents = lzma.decompress(packed.read_bytes())
     except (OSError, lzma.LZMAError) as error:
         raise SourceError(f"the packaged MNIST file {name}.xz cannot be read ({error}); reinstall vae-serve") from error
-    found = hashlib.md5(contents, usedforsecurity=False).hexdigest()
-    if found != PUBLISHED_MD5[name]:
-        raise SourceError(f"the packaged MNIST file {name}.xz is damaged (MD5 {found}); reinstall vae-serve")
+    digest = hashlib.md5(contents, usedforsecurity=False).hexdigest()
+    if digest != PUBLISHED_MD5[name]:
+        raise SourceError(f"the packaged MNIST file {name}.xz is damaged (MD5 {digest}); reinstall vae-serve")
     return contents

@@ -1,6 +1,6 @@
-"""How a picture is to be turned, from its EXIF block or its XMP, read without trust in either. Pure.
+"""The orientation of a picture, from its EXIF block or its XMP, both untrusted. Pure.
 
-What cannot be read says nothing: metadata never costs a picture. Exif 3.0 (CIPA DC-008), 4.6; XMP, part 2, 3.6.
+Metadata that cannot be read are ignored: they never fail a picture. Exif 3.0 (CIPA DC-008), 4.6; XMP, part 2, 3.6.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Every picture that Pillow reads, by the rule. `decode` is the way in; importing this costs what Pillow costs.
+"""Every picture that Pillow reads, by the rule. `decode` is the way in; importing this imports Pillow.
 
 PNG, JPEG and TIFF files are taken apart first: Pillow is given what their pixels need, and what it would read in
-another way than the format says is read here. Metadata alone never cost a picture.
+another way than the format says is read here. Metadata alone never fail a picture.
 """
 
 import importlib

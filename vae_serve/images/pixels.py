@@ -38,14 +38,14 @@ class PixelRule:
     scale: str = "1/255"  # bytes times float32(1/255) are the model's floats
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The rule of a manifest.
 
         Raises:
             BundleError: a field is missing, unknown, or has a value that this vae-serve does not know.
         """
         try:
-            rule = cls(**found)
+            rule = cls(**record)
         except TypeError as error:
             raise BundleError(f"the manifest's pixel rule is not valid: {error}") from None
         known: dict[str, tuple[object, ...]] = {
@@ -56,10 +56,10 @@ class PixelRule:
             "scale": ("1/255",),
             "background": tuple(range(256)),
         }
-        for one in fields(cls):
-            value = getattr(rule, one.name)
-            if one.name in known and value not in known[one.name]:
-                raise BundleError(f"the manifest's pixel rule has {one.name} {value!r}, which is not known here")
+        for field in fields(cls):
+            value = getattr(rule, field.name)
+            if field.name in known and value not in known[field.name]:
+                raise BundleError(f"the manifest's pixel rule has {field.name} {value!r}, which is not known here")
         if not (isinstance(rule.height, int) and isinstance(rule.width, int) and rule.height > 0 < rule.width):
             raise BundleError(f"the manifest's pixel rule has the size {rule.width!r} x {rule.height!r}")
         return rule
@@ -108,7 +108,7 @@ def border(picture: AnyPixels) -> AnyPixels:
 def invert(images: AnyPixels, how: Invert) -> tuple[AnyPixels, int]:
     """Pictures (n, H, W, C), bytes or floats 0..1, turned dark to light as a rule says; and how many were."""
     top = np.array(255 if images.dtype == np.uint8 else 1, images.dtype)
-    light = np.array([how == "yes" or (how == "auto" and np.median(border(one)) * 2 > top) for one in images], bool)
+    light = np.array([how == "yes" or (how == "auto" and np.median(border(image)) * 2 > top) for image in images], bool)
     return np.where(light[:, None, None, None], top - images, images), int(light.sum())
 
 

@@ -1,6 +1,6 @@
 """Pictures as PNG files, written without a library: two to three times as fast as Pillow for small ones.
 
-What reads it back in the tests is Pillow. PNG (Portable Network Graphics) Specification, third edition, W3C 2025.
+The tests read them back with Pillow. PNG (Portable Network Graphics) Specification, third edition, W3C 2025.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """A PNG file taken apart: what its pixels need, and what its metadata say about showing them. Nothing is decoded.
 
-Text, profiles and the frames of an animation are left out, so that no decoder stumbles over them. PNG (Portable
+Text, profiles and the frames of an animation are left out, so that no decoder fails on them. PNG (Portable
 Network Graphics) Specification, third edition, W3C 2025.
 """
 

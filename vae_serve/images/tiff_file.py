@@ -1,6 +1,6 @@
 """A TIFF file taken apart: what the pixels of its first picture need, and what it says about showing them.
 
-Only those kinds of samples pass that Pillow reads rightly, or wrongly in a way that `pillow` mends; any other is
+Only sample types pass that Pillow reads correctly, or incorrectly in a way that `pillow` corrects; any other is
 refused by its name. TIFF, revision 6.0, Adobe 1992, and its technical notes. Nothing is decoded.
 """
 

@@ -1,1 +1,1 @@
-"""THE CONTRACT: what an exported model is, how it is checked when loaded, and how it is run."""
+"""The contract: what an exported model is, how it is checked when loaded, and how it is run."""

@@ -1,4 +1,4 @@
-"""A bundle on disk: loaded and judged before anything in it is used. What it says of itself is `manifest`'s.
+"""A bundle on disk: loaded and checked before anything in it is used. Its manifest is in `manifest`.
 
     NAME/manifest.json        names every other file with size and SHA-256, see `vae_serve.model.manifest`
          encoder.onnx         image (batch, H, W, C) float32 0..1 -> z_mean, z_log_var (batch, d)
@@ -8,8 +8,8 @@
          conformance/         inputs and expected outputs
          README.md            a model card
 
-Loading needs the serving side's packages alone. A bundle is untrusted until `load` has checked it: nothing that
-the manifest does not name, no link, no path that leads out of the folder, no file that is not what its hash says.
+Loading needs only the packages of the serving side. A bundle is untrusted until `load` has checked it: no file that
+the manifest does not name, no link, no path that leads out of the folder, no file with another hash.
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Bundle:
         """Another file of the bundle, by its path in the manifest, checked while it is read.
 
         Raises:
-            BundleError: the manifest names none, or it is no longer what it says.
+            BundleError: the manifest does not name it, or it has changed since.
         """
         for entry in self.manifest.files:
             if entry.path == path:
@@ -63,10 +63,10 @@ class Bundle:
 
 
 def load(path: Path) -> Bundle:
-    """Reads and checks a bundle: every file against the manifest, the graphs against what it says of them.
+    """Reads and checks a bundle: every file and every graph against the manifest.
 
-    The graphs are kept in memory. All else is read through once, in chunks, and what of it is needed is read again by
-    `Bundle.read`.
+    The graphs are kept in memory. The other files are read once, in chunks, to compare their hashes;
+    `Bundle.read` reads one again.
 
     Raises:
         BundleError: names the file and the reason.
@@ -114,7 +114,7 @@ def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
 
 
 def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, CallMemory]:
-    """The bytes of a graph that is what the manifest says of it, and what a call takes."""
+    """The bytes of a graph that agrees with the manifest, and what a call takes."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path
     file = onnx.read(contents, str(where))

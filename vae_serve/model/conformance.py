@@ -1,4 +1,4 @@
-"""A bundle's conformance vectors, read without NumPy's loader: inputs, and what the trained model gives for them."""
+"""A bundle's conformance vectors, read without NumPy's loader: inputs, and the trained model's outputs."""
 
 import io
 import math

@@ -1,8 +1,8 @@
-"""The one opener for files that came from elsewhere: plain files below an opened folder, bounded, hashed while read.
+"""The one opener for files of a bundle: plain files below an opened folder, bounded, hashed while they are read.
 
-Every component of a path is opened relative to the folder before it and never through a link, so that nothing that
-happens to the folder in the meantime leads out of it. What is no plain file (a link, a pipe, a device, a socket) is an
-error at once: nothing here waits for a writer that never comes.
+Every component of a path is opened relative to the folder before it and never through a link, so a change of the
+folder in the meantime cannot lead out of it. Anything but a plain file (a link, a pipe, a device, a socket) is an error
+at once: nothing here waits for the writer of a pipe.
 """
 
 import hashlib

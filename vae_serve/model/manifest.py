@@ -1,6 +1,6 @@
-"""THE CONTRACT in records: what a manifest says. See docs/bundle-format.md.
+"""A manifest as typed records. See docs/bundle-format.md.
 
-What is free-form (how a model was trained, its figures) is a bounded tree of plain values. `manifest_file` reads and
+Free-form fields (how a model was trained, its figures) are a bounded tree of plain values. `manifest_file` reads and
 checks these records.
 """
 
@@ -32,7 +32,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=200)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=(1 << 62))]
 Small = Annotated[int, Meta(ge=1, le=1000)]
-Side = Annotated[int, Meta(ge=1, le=SIDE_LIMIT)]
+ImageSide = Annotated[int, Meta(ge=1, le=SIDE_LIMIT)]
 
 # What a bundle may hold, and the most bytes of each. The largest network of this project, dcgan's decoder, has 174 MB.
 FILES: tuple[tuple[str, int], ...] = (
@@ -140,7 +140,7 @@ class Parity(Record, frozen=True):
 
 
 class Manifest(Record, frozen=True):
-    """What a bundle says of itself. Dates and machines are not in it: the same run gives the same bytes."""
+    """The description of a bundle. Dates and machines are not in it: the same run gives the same bytes."""
 
     schema_version: int
     """Of this record."""
@@ -150,7 +150,7 @@ class Manifest(Record, frozen=True):
     """The architecture: conv, mlp, ..."""
     latent_dim: Annotated[int, Meta(ge=1, le=LATENT_LIMIT)]
     """Of the latent space."""
-    image_shape: tuple[Side, Side, Side]
+    image_shape: tuple[ImageSide, ImageSide, ImageSide]
     """Height, width, channels."""
     pixels: Json
     """A `vae_serve.images.pixels.PixelRule`, from a picture to the model's input; its size is `image_shape`."""
@@ -169,7 +169,7 @@ class Manifest(Record, frozen=True):
     data: Json
     """What it was trained on: name, licence, counts, fingerprint."""
     training: Json
-    """How: recipe, seed, epochs, the command."""
+    """How: schedule, seed, epochs, the command."""
     metrics: Json
     """Test figures, with their unit and kind of target."""
     parity: Parity
@@ -208,7 +208,7 @@ class Manifest(Record, frozen=True):
 
 
 def graph_spec(role: Role, variant: PixelType, image_shape: tuple[int, int, int], latent_dim: int) -> GraphSpec:
-    """THE CONTRACT of a network whose images are `float32` 0..1 or `uint8` 0..255."""
+    """The contract of a network whose images are `float32` 0..1 or `uint8` 0..255."""
     file = f"{role}.onnx" if variant == "float32" else f"{role}.{variant}.onnx"
     image = (TensorSpec("image", variant, ("batch", *image_shape)),)
     if role == "encoder":

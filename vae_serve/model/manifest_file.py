@@ -1,7 +1,7 @@
 """A manifest's bytes become records, or are refused.
 
 An unknown, missing or mistyped field is refused; so are texts that cannot be printed, numbers that are not finite, and
-tensors other than a variational autoencoder's. In free-form trees the fields that something here reads have their type.
+tensors other than a variational autoencoder's. In free-form trees, the fields that this package reads have their type.
 """
 
 import math
@@ -107,16 +107,16 @@ def _convert(field: str, value: Json, kind: Any) -> Any:
 
 def _check_graph(graph: Graph, manifest: Manifest) -> None:
     """Names, number, order, types and shapes of the tensors are those of the contract."""
-    wanted = graph_spec(graph.role, graph.variant, manifest.image_shape, manifest.latent_dim)
+    expected = graph_spec(graph.role, graph.variant, manifest.image_shape, manifest.latent_dim)
     for side, tensors, contract in (
-        ("inputs", graph.inputs, wanted.inputs),
-        ("outputs", graph.outputs, wanted.outputs),
+        ("inputs", graph.inputs, expected.inputs),
+        ("outputs", graph.outputs, expected.outputs),
     ):
         if tensors != contract:
             raise ValueError(
                 f"{graph.file} has the {side} {_told(tensors)}; a bundle's {graph.role} has {_told(contract)}"
             )
-    file = f"{graph.role}.onnx" if manifest.schema_version == 1 else wanted.file
+    file = f"{graph.role}.onnx" if manifest.schema_version == 1 else expected.file
     if graph.file != file:
         raise ValueError(f"the file of the {graph.role} of {graph.variant} is {graph.file!r}, not {file!r}")
     if set(graph.tolerance) != {tensor.name for tensor in graph.outputs}:

@@ -1,4 +1,4 @@
-"""`Model`: a bundle's networks over arrays. What knows of pixel types, batches, threads and variants is here alone."""
+"""`Model`: a bundle's networks over arrays. The one place that knows pixel types, batches, threads and variants."""
 
 import math
 import operator
@@ -69,7 +69,7 @@ class Model:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself: where it comes from, its figures, its files. Read-only."""
+        """The bundle's manifest: where it comes from, its figures, its files. Read-only."""
         return self._bundle.manifest
 
     @property

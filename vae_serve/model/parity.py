@@ -1,4 +1,4 @@
-"""Two sets of outputs become a report: how far apart they are, where most, and how the differences are spread. Pure."""
+"""Two sets of outputs become a report: the largest difference, where it is, and the distribution of all. Pure."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -66,18 +66,18 @@ def difference(expected: Array, actual: Array) -> npt.NDArray[np.float64]:
     return apart
 
 
-def nearest_in_bytes(expected: Array, found: Array) -> Array:
+def nearest_in_bytes(expected: Array, rounded: Array) -> Array:
     """For floats 0..1 and the bytes that a graph made of them: the float next to `expected` that rounds to each byte.
 
     Compared with `expected`, it measures a rounded picture by the same tolerance: bytes are right where the float's own
-    byte is found, and off by one only where the float lies that close to a half.
+    byte is there, and off by one only where the float lies that close to a half.
 
     Raises:
         ParityError: the shapes differ.
     """
-    if expected.shape != found.shape:
-        raise ParityError(f"shape {found.shape} where {expected.shape} was expected")
-    middle = found.astype(np.float64)
+    if expected.shape != rounded.shape:
+        raise ParityError(f"shape {rounded.shape} where {expected.shape} was expected")
+    middle = rounded.astype(np.float64)
     return np.clip(expected.astype(np.float64), (middle - 0.5) / 255, (middle + 0.5) / 255)
 
 

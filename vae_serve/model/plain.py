@@ -65,7 +65,7 @@ def printable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [printable(inner) for inner in value]
     if isinstance(value, str):
-        text = value if value.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in value)
+        text = value if value.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in value)
         return text if len(text) <= TEXT else text[: TEXT - 3] + "..."
     return value
 
@@ -82,10 +82,10 @@ def _check_text(text: str, where: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Plain:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return entries
 
 
 def _no_constant(name: str) -> float:

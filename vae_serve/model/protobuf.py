@@ -1,11 +1,12 @@
 """Protocol Buffers' wire format, read and written by a table of messages. Pure.
 
-Written out here because importing the protobuf package takes longer than drawing 225 digits.
+It is here because importing the protobuf package takes longer than decoding 225 digits.
 Source: https://protobuf.dev/programming-guides/encoding
 
-Strict: what two readers could take differently is refused. Protobuf merges a singular message that stands twice, keeps
-the last of a scalar that does and of the members of a oneof, skips what has an unknown number or another wire type,
-cuts numbers to their type's width, and its implementations differ in numbers longer than they need be.
+Strict: an encoding that two readers could take differently is refused. Protobuf merges a singular message that occurs
+twice, keeps the last of a scalar that does and of the members of a oneof, skips fields with an unknown number or
+another wire type, cuts numbers to the width of their type, and its implementations differ in numbers that are longer
+than necessary.
 """
 
 import struct
@@ -115,7 +116,7 @@ class _Decoder:
                 values[field.name] += self._items(field, occurrence.wire, occurrence.value, depth)
                 continue
             if values[field.name] is not None:
-                raise ValueError(f"{field.name} stands twice in a {name} message")
+                raise ValueError(f"{field.name} occurs twice in a {name} message")
             if field.oneof and chosen.setdefault(field.oneof, field.name) != field.name:
                 raise ValueError(f"both {chosen[field.oneof]} and {field.name} stand in a {name} message")
             values[field.name] = self._item(field, occurrence.wire, occurrence.value, depth)

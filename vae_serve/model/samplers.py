@@ -1,4 +1,4 @@
-"""Points in the latent space: planes, seeded draws by index, lines. Pure: arrays in, arrays out."""
+"""Points in the latent space: planes, seeded samples by index, lines. Pure: arrays in, arrays out."""
 
 from statistics import NormalDist
 

@@ -1,14 +1,14 @@
-"""What a SavedModel does, judged before TensorFlow sees it: operations of a short list, and no way to a file. Pure.
+"""SavedModels, checked before TensorFlow loads them: only operations of a short list, and no access to files. Pure.
 
 A SavedModel is a program: TensorFlow runs whatever operations it names, and among them are some that read and write
 files or run Python. The exports' networks need two dozen that compute (`COMPUTE`). The functions that every SavedModel
 has to save and restore its variables do touch files; they are allowed for the one node each that the saver names, must
-be out of every signature's reach, and take their file's name from whoever loads the model.
+be out of every signature's reach, and take their file's name from the program that loads the model.
 
 The messages below are those parts of TensorFlow's that these exports use (tensorflow/core/protobuf/saved_model.proto,
 meta_graph.proto, saved_object_graph.proto, struct.proto; tensorflow/core/framework/graph.proto, function.proto,
 attr_value.proto, tensor.proto). A file with any other part is refused, and so is one that two readers could take
-differently: a singular field that stands twice, two members of a oneof, a key twice in a map.
+differently: a singular field that occurs twice, two members of a oneof, a key twice in a map.
 """
 
 import math
@@ -251,7 +251,7 @@ def judge(contents: bytes, name: str) -> SavedModel:
 def _judge_graph(meta: Message) -> SavedModel:
     graph, saver = meta["graph_def"] or {}, meta["saver_def"] or {}
     nodes = _by(graph["node"], lambda node: node["name"])
-    functions = _by((graph["library"] or {"function": []})["function"], lambda one: one["signature"]["name"])
+    functions = _by((graph["library"] or {"function": []})["function"], lambda function: function["signature"]["name"])
     if len(nodes) + sum(len(function["node_def"]) for function in functions.values()) > NODE_LIMIT:
         raise ValueError(f"it has more than {NODE_LIMIT:,} nodes")
     names = _by(meta["signature_def"], lambda entry: entry["key"]).keys()
@@ -272,7 +272,7 @@ def _judge_graph(meta: Message) -> SavedModel:
         if any(_node_of(source) in saver_nodes for source in node["input"]):
             raise ValueError(f"node {name} waits for the saver")
     _judge_calls(functions)
-    _judge_constants([*nodes.values(), *(node for one in functions.values() for node in one["node_def"])])
+    _judge_constants([*nodes.values(), *(node for function in functions.values() for node in function["node_def"])])
     _judge_signatures(meta, nodes, saver_nodes)
     _judge_objects(meta["object_graph_def"], functions.keys() - saver_functions.keys())
     return _judge_shapes(meta, {name: one for name, one in functions.items() if name not in saver_functions})
@@ -294,7 +294,7 @@ def _judge_shapes(meta: Message, networks: dict[str, Message]) -> SavedModel:
 
 def _judge_saver(saver: Message, nodes: dict[str, Message], functions: dict[str, Message]) -> dict[str, frozenset[str]]:
     """The functions that save and restore, with the operations allowed in each; one node outside calls each."""
-    found: dict[str, frozenset[str]] = {}
+    operations: dict[str, frozenset[str]] = {}
     for field, pattern, allowed in (
         ("save_tensor_name", r"__inference__traced_save_\d+", SAVE),
         ("restore_op_name", r"__inference__traced_restore_\d+", RESTORE),
@@ -305,11 +305,11 @@ def _judge_saver(saver: Message, nodes: dict[str, Message], functions: dict[str,
         function = _called(node)
         if function is None or not re.fullmatch(pattern, function) or function not in functions:
             raise ValueError(f"its saver calls {function!r:.60}")
-        given = nodes[_node_of(saver["filename_tensor_name"])]
-        if given["op"] != "Placeholder" or node["input"][:1] != [given["name"]]:
+        file_name = nodes[_node_of(saver["filename_tensor_name"])]
+        if file_name["op"] != "Placeholder" or node["input"][:1] != [file_name["name"]]:
             raise ValueError("its saver takes the name of its file from the model")
-        found[function] = allowed
-    return found
+        operations[function] = allowed
+    return operations
 
 
 def _judge_node(node: Message, allowed: frozenset[str], callable_functions: Iterable[str]) -> None:
@@ -377,12 +377,12 @@ def _judge_signatures(meta: Message, nodes: dict[str, Message], saver_nodes: set
     for entry in meta["signature_def"]:
         signature = entry["value"]
         for side, operations in (("inputs", frozenset(("Placeholder",))), ("outputs", CALLS)):
-            for name, tensor in _by(signature[side], lambda one: one["key"]).items():
+            for name, tensor in _by(signature[side], lambda entry: entry["key"]).items():
                 node = nodes[_node_of(tensor["value"]["name"])]
                 wanted = frozenset(("NoOp",)) if entry["key"] == INITIALISER else operations
                 if node["op"] not in wanted or node["name"] in saver_nodes:
                     raise ValueError(f"{entry['key']!r:.60} has {name!r:.60} from {node['op']} {node['name']!r:.60}")
-    for entry in _by(meta["collection_def"], lambda one: one["key"]).values():
+    for entry in _by(meta["collection_def"], lambda entry: entry["key"]).values():
         names = ((entry["value"] or {}).get("node_list") or {"value": []})["value"]
         if entry["key"] != COLLECTION or any(nodes[name]["op"] != "NoOp" for name in names):
             raise ValueError(f"it has the collection {entry['key']!r:.60}")
@@ -416,14 +416,14 @@ def _by(entries: list[Message], key: Any) -> dict[str, Message]:
     """The entries by a name of theirs, which no two share."""
     named = {key(entry): entry for entry in entries}
     if len(named) != len(entries):
-        raise ValueError("a name stands twice in it")
+        raise ValueError("a name occurs twice in it")
     return named
 
 
 def _decode(message: str, view: memoryview) -> Message:
     """A message as a dict of its fields: lists where repeated, None for messages that are not there."""
     kinds = _MESSAGES[message]
-    found: Message = {name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in kinds.items()}
+    decoded: Message = {name: [] if kind.startswith("*") else _EMPTY.get(kind) for name, (_, kind) in kinds.items()}
     seen: set[str] = set()
     for name, wire, value, _ in protobuf.fields(_MESSAGES, message, view):
         kind = kinds[name][1]
@@ -431,17 +431,17 @@ def _decode(message: str, view: memoryview) -> Message:
             seen.add(name)
             continue
         if kind.startswith("*"):
-            found[name].append(_value(kind[1:], wire, value))
+            decoded[name].append(_value(kind[1:], wire, value))
         elif name in seen:
-            raise ValueError(f"{name} stands twice in a {message} message")
+            raise ValueError(f"{name} occurs twice in a {message} message")
         else:
-            found[name] = _value(kind, wire, value)
+            decoded[name] = _value(kind, wire, value)
         seen.add(name)
     if len(seen & _ONEOFS.get(message, frozenset())) > 1:
         raise ValueError(f"a {message} message has {' and '.join(sorted(seen))}")
-    if "attr" in found:
-        _by(found["attr"], lambda entry: entry["key"])
-    return found
+    if "attr" in decoded:
+        _by(decoded["attr"], lambda entry: entry["key"])
+    return decoded
 
 
 _EMPTY: Message = {"string": "", "bytes": b"", "int": 0}

@@ -38,7 +38,7 @@ class Session:
         keep_memory: bool = True,
         memory: CallMemory | None = None,
     ) -> None:
-        """Opens `contents`, which have been judged; `name` stands for them in messages.
+        """Opens `contents`, which have been checked; messages call them `name`.
 
         `threads`: that one call uses; 0 for as many as there are cores. `keep_memory`: for calls of about one size.
         `memory`: what a call takes. With it, many rows take several calls, and calls wait for each other where all

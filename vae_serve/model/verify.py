@@ -1,4 +1,4 @@
-"""A bundle held against what it says of itself, with the serving side's packages alone."""
+"""A bundle compared with its manifest and its conformance vectors. Needs only the packages of the serving side."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +85,7 @@ def _require_same_variants(loaded: Bundle) -> None:
     for start in range(0, len(levels), ROWS):
         rows = levels[start : start + ROWS]
         outputs = [session(_as(rows, variant)) for variant, session in sessions.items()]
-        if any(one.tobytes() != other.tobytes() for one, other in zip(*outputs, strict=True)):
+        if any(first.tobytes() != second.tobytes() for first, second in zip(*outputs, strict=True)):
             files = " and ".join(graph.file for graph in graphs.values())
             raise ParityError(f"{loaded.path}: {files} do not give the same of the same image")
 

@@ -1,6 +1,6 @@
 """The networks: an encoder and a decoder as plain functional Keras models, for any image shape and latent size.
 
-The parameter counts for 28 x 28 x 1 and two latent dimensions stand in docs/training.md and in the tests. Every layer
+The parameter counts for 28 x 28 x 1 and two latent dimensions are in docs/training.md and in the tests. Every layer
 is named, so that two builds in one process give the same model.
 """
 

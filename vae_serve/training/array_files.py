@@ -1,4 +1,4 @@
-"""Images that are numbers already, as training takes them: .npy and .npz, of any plain dtype."""
+"""Arrays of images as training data: .npy and .npz, of any plain dtype."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,8 +64,8 @@ def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | Non
         lower = {name.lower(): name for name in stored.names}
 
         def array(name: str) -> Array:
-            found = stored.load(name)
-            return found if isinstance(found, np.ndarray) else found[:]
+            values = stored.load(name)
+            return values if isinstance(values, np.ndarray) else values[:]
 
         def part(images: str, labels: str | None) -> Labelled:
             pixels = as_bytes(array(images), f"{file}: {images}", note)

@@ -1,4 +1,4 @@
-"""TensorFlow comes in here: quietly, or with one sentence when it is not installed."""
+"""Imports TensorFlow: without its messages, or with one sentence if it is not installed."""
 
 import os
 import sys

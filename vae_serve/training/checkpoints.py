@@ -1,7 +1,7 @@
-"""Checkpoints: all that the next step depends on, written whole, checked by hash, the last two kept. Needs no Keras.
+"""Checkpoints: all that the next step depends on, written whole, checked by hash; two are kept. Needs no Keras.
 
     checkpoints/step-00000375.npz     weights, optimizer, random state and running means, in the model's own order
-                step-00000375.json    the SHA-256 of the .npz, and where the training stands
+                step-00000375.json    the SHA-256 of the .npz, and how far the training is
 
 The .json is written last: a checkpoint without it does not exist.
 """

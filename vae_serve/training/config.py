@@ -1,4 +1,4 @@
-"""What decides a training: one frozen record, from options, from a TOML file, or from a run. Needs no Keras."""
+"""The configuration of a training: one frozen record, from options, from a TOML file, or from a run. Needs no Keras."""
 
 import json
 import math
@@ -65,15 +65,15 @@ def _is_unicode(text: str) -> bool:
 
 
 def parse_image_size(text: str) -> tuple[int, int, int | None]:
-    """Height, width and, where it is said, channels of `HxW` or `HxWxC`.
+    """Height, width and, if given, channels of `HxW` or `HxWxC`.
 
     Raises:
         UsageError: it is neither, or too large for a picture.
     """
     from vae_serve.images.pixels import PIXEL_LIMIT  # which loads NumPy
 
-    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})(?:x([0-9]{1,9}))?", text.lower())
-    height, width, channels = (None if size is None else int(size) for size in found.groups()) if found else (0, 0, 0)
+    sizes = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})(?:x([0-9]{1,9}))?", text.lower())
+    height, width, channels = (None if size is None else int(size) for size in sizes.groups()) if sizes else (0, 0, 0)
     if not height or not width or channels == 0:
         raise UsageError(f"--image-size {text}: write HxW or HxWxC, such as 28x28 or 64x64x3")
     if channels not in (None, 1, 3):
@@ -98,20 +98,20 @@ def from_toml(file: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or has a key or a type that no option has.
     """
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--config {file} cannot be read: {reason}") from error
     kinds = {field.name: field.type for field in fields(Config)}
     chosen: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in table.items():
         name = key.replace("-", "_")
         if name not in kinds:
             raise UsageError(f"--config {file}: there is no option {key!r}; the options are {', '.join(kinds)}")
-        wanted = (get_args(kinds[name]) or (kinds[name],))[0]  # int of `int | None`
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise UsageError(f"--config {file}: {key} = {value!r} must be of type {wanted.__name__}")
-        chosen[name] = wanted(value)
+        kind = (get_args(kinds[name]) or (kinds[name],))[0]  # int of `int | None`
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UsageError(f"--config {file}: {key} = {value!r} must be of type {kind.__name__}")
+        chosen[name] = kind(value)
     return chosen
 
 
@@ -126,7 +126,7 @@ def recorded_config(recorded: dict[str, Any]) -> Config:
 
 
 def same(recorded: dict[str, Any], file: Path | None, given: dict[str, Any], where: Path) -> Config:
-    """The configuration of a run that is gone on with; what a file says or what is given must not differ from it.
+    """The configuration of a run that is resumed; a file or options must not differ from it.
 
     Raises:
         UsageError: it does; names each difference.

@@ -1,4 +1,4 @@
-"""The images to train on: by name or from files, always as bytes. Needs no Keras, but for Keras' own data sets."""
+"""The images to train on: by name or from files, always as bytes. Needs Keras only for Keras' own data sets."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def _silent(_: str) -> None:
-    """Nobody listens."""
+    """Ignores the message."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def load_again(record: Mapping[str, Any], whose: str, note: Note = _silent) -> D
     config = record["config"]
     # what came of --image-size, or of the images themselves: an older version may have decided otherwise
     size = "x".join(map(str, config["image_shape"]))
-    found = load(config["data"], size, note=note)
-    require_same(found, record["data"]["sha256"], whose, config["data"])
-    return found
+    dataset = load(config["data"], size, note=note)
+    require_same(dataset, record["data"]["sha256"], whose, config["data"])
+    return dataset
 
 
 def require_same(data: Dataset, sha256: str, whose: str, source: str) -> None:
@@ -118,9 +118,9 @@ def require_same(data: Dataset, sha256: str, whose: str, source: str) -> None:
     Raises:
         RunError: they are not; names both fingerprints.
     """
-    if (found := data.sha256) != sha256:
+    if (actual := data.sha256) != sha256:
         raise RunError(
-            f"{whose} was trained on other images: those of --data {source} have the SHA-256 {found}, "
+            f"{whose} was trained on other images: those of --data {source} have the SHA-256 {actual}, "
             f"the record says {sha256}"
         )
 

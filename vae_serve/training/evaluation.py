@@ -49,7 +49,7 @@ def evaluate(encode: metrics.Encode, decode: metrics.Decode, data: Dataset, opti
     z_mean, z_log_var = metrics.encoded(encode, images)
     if not (np.isfinite(z_mean).all() and np.isfinite(z_log_var).all()):
         raise RunError("the model's z_mean or z_log_var is not finite on these images: it cannot be measured")
-    with np.errstate(over="ignore", invalid="ignore"):  # a figure that is not finite is null, and is said
+    with np.errstate(over="ignore", invalid="ignore"):  # a figure that is not finite is null, and is reported
         elbo = metrics.elbo(encode, decode, images, seed=options.seed)
         likelihood = _likelihood(encode, decode, images, z_mean, options, left_out)
         latent = _latent(z_mean, z_log_var, options, left_out)
@@ -100,8 +100,8 @@ def _likelihood(
             }
     if options.samples is not None or lattice is None:
         samples = options.samples or SAMPLES
-        found = metrics.importance_log_likelihood(encode, decode, images, samples, options.seed)
-        importance = {"value": -float(found.mean()), "samples": samples}
+        log_likelihoods = metrics.importance_log_likelihood(encode, decode, images, samples, options.seed)
+        importance = {"value": -float(log_likelihoods.mean()), "samples": samples}
     return {"lattice": lattice, "importance": importance}
 
 

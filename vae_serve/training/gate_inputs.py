@@ -1,4 +1,4 @@
-"""The test images that an export compares on, kept in the run: an export needs no data set, wherever it is by then."""
+"""The test images that an export compares on, kept in the run, so that an export needs no data set."""
 
 import hashlib
 import io
@@ -50,9 +50,9 @@ def of(run: Run) -> Bytes:
         contents = read_plain(file, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{file} is missing: an export compares on its images; train the run again") from None
-    found = hashlib.sha256(contents).hexdigest()
-    if found != note["sha256"]:
-        raise RunError(f"{file} is damaged: its SHA-256 is {found}, run.json says {note['sha256']}")
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != note["sha256"]:
+        raise RunError(f"{file} is damaged: its SHA-256 is {digest}, run.json says {note['sha256']}")
     images = stored.arrays(contents, limit, file).get("images")
     if images is None:
         raise RunError(f"{file} holds no array `images`; train the run again")

@@ -1,4 +1,4 @@
-"""The figures of each epoch, as a run keeps them."""
+"""The figures of each epoch, as a run stores them."""
 
 import csv
 import io

@@ -1,7 +1,7 @@
 """The same layers and the same Adam through TensorFlow's single fused operations, for training on a CPU.
 
-Keras computes batch normalisation and Adam from many small operations, each a pass over memory. With these two the
-small model's epoch takes half the time; the results agree to rounding. Other devices compile whole steps instead.
+Keras computes batch normalisation and Adam from many small operations, each a pass over memory. With these two an
+epoch of the small model takes half the time; the results agree to rounding. Other devices compile whole steps instead.
 """
 
 from typing import Any
@@ -24,8 +24,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         if training:
             # The operation gives the unbiased variance (divided by n - 1), Keras keeps the biased one.
             count = tf.cast(tf.size(x) // shape[-1], tf.float32)
-            for kept, found in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):
-                kept.assign(kept.value * self.momentum + found * (1 - self.momentum))
+            for moving, batch_statistic in (
+                (self.moving_mean, mean),
+                (self.moving_variance, variance * (count - 1) / count),
+            ):
+                moving.assign(moving.value * self.momentum + batch_statistic * (1 - self.momentum))
         return y if len(shape) == 4 else tf.reshape(y, (-1, *shape[1:]))
 
 

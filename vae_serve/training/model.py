@@ -1,4 +1,4 @@
-"""The variational autoencoder as one trainable Keras model, in `keras.ops` alone: any Keras backend can train it.
+"""The variational autoencoder as one trainable Keras model, in `keras.ops` only: any Keras backend can train it.
 
 Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (arXiv:1312.6114): the loss is the negative of their
 equation 10, the KL term in closed form (appendix B).

@@ -1,4 +1,4 @@
-"""What was it that stopped being finite?"""
+"""Finds the first tensor that is not finite."""
 
 from typing import Any
 
@@ -15,29 +15,29 @@ def first_not_finite(model: VariationalAutoencoder, image: Any) -> str:
     Looks in the order of the step: weights, each layer's output, the two terms of the loss, the gradients. The model
     must stand as it did before the step; image (n, H, W, C), 0..1.
     """
-    for side in (model.encoder, model.decoder):
-        for weight in side.weights:
-            if found := _count(weight):
-                return f"the weight {weight.path} of the {side.name} ({found})"
+    for network in (model.encoder, model.decoder):
+        for weight in network.weights:
+            if count := _count(weight):
+                return f"the weight {weight.path} of the {network.name} ({count})"
     with tf.GradientTape() as tape:
         outputs = model(image, training=True)
         terms = dict(zip(("reconstruction", "KL"), model.terms(image, outputs), strict=True))
         loss = model.compute_loss(image, y_pred=outputs)
     z = outputs["z_mean"]  # the decoder is walked from the means: a draw would not come out the same again
-    for side, inputs in ((model.encoder, image), (model.decoder, z)):
-        layers = side.layers[1:]
-        walk = keras.Model(side.inputs, [layer.output for layer in layers])
+    for network, inputs in ((model.encoder, image), (model.decoder, z)):
+        layers = network.layers[1:]
+        walk = keras.Model(network.inputs, [layer.output for layer in layers])
         for layer, output in zip(layers, walk(inputs, training=model.batch_statistics), strict=True):
-            if found := _count(output):
-                return f"the output of {side.name} layer {layer.name} ({found})"
+            if count := _count(output):
+                return f"the output of {network.name} layer {layer.name} ({count})"
     for name, term in terms.items():
-        if found := _count(term):
-            return f"the {name} term of the loss ({found})"
-    if found := _count(loss):
-        return f"the loss itself, reconstruction + {model.beta:g} x KL ({found})"
+        if count := _count(term):
+            return f"the {name} term of the loss ({count})"
+    if count := _count(loss):
+        return f"the loss itself, reconstruction + {model.beta:g} x KL ({count})"
     for weight, gradient in zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True):
-        if found := _count(gradient):
-            return f"the gradient of {weight.path} ({found})"
+        if count := _count(gradient):
+            return f"the gradient of {weight.path} ({count})"
     return "the update of the weights"
 
 

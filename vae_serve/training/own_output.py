@@ -21,7 +21,7 @@ _KINDS = {
 def not_own(root: Path, names: Iterable[bytes]) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
     """For each picture's path below `root`: whether it lies in no folder that vae-serve wrote; and what was left out.
 
-    `root` itself is never left out: whoever names such a folder means it.
+    `root` itself is never left out: a user who names such a folder means it.
     """
     known: dict[Path, str | None] = {root: None}
 

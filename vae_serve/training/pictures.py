@@ -1,4 +1,4 @@
-"""The pictures of a trained model, from Keras or from ONNX Runtime: which there are, and of what. No Keras."""
+"""The plots of a trained model, from Keras or from ONNX Runtime. Needs no Keras."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Images and labels for training: arrays as they are stored, and pictures of any source of `embed`, decoded.
 
-What cannot be trained on is refused here, with its name: in training a bad picture is an error, not a row.
+A picture that cannot be trained on is refused here by its name: in training it is an error, not a row.
 """
 
 import io
@@ -27,7 +27,7 @@ AT_ONCE = 1024  # pictures asked for together
 GREY_MODES = ("1", "L", "LA", "I", "F")  # of Pillow, and those that begin with I;16
 
 Bytes = npt.NDArray[np.uint8]
-Size = tuple[int, int, int | None]  # height, width, and channels where they are said
+Size = tuple[int, int, int | None]  # height, width, and channels if they are given
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def source(name: str, fit: Fit, note: Note) -> tuple[Labelled, Labelled | None]:
             parts = [str(path / "train"), str(path / "test")]
         else:
             parts = [name]
-        found = _opened(parts, fit, note)
-        return found[0], found[1] if len(found) > 1 else None
+        sets = _opened(parts, fit, note)
+        return sets[0], sets[1] if len(sets) > 1 else None
     file, _, key = name.rpartition(":")
     if file.endswith(".npz") and not path.exists():
         train, test = from_npz(Path(file), key, note)
@@ -73,10 +73,10 @@ def _resized(part: Labelled, fit: Fit) -> Labelled:
 
 def _opened(parts: list[str], fit: Fit, note: Note) -> list[Labelled]:
     """Sources that `embed` reads. One rule for all parts: the test pictures must come out as the training pictures."""
-    found = [opening.open_source(part) for part in parts]
+    sources = [opening.open_source(part) for part in parts]
     labelled: dict[int, Labelled] = {}
     pictures: dict[int, _Part] = {}
-    for number, (name, opened) in enumerate(zip(parts, found, strict=True)):
+    for number, (name, opened) in enumerate(zip(parts, sources, strict=True)):
         if isinstance(opened, arrays.Arrays):
             every = range(opened.names.count)
             images = as_bytes(opened[every], opened.where, note)
@@ -99,11 +99,11 @@ class _Part:
         if pictures.kind == "folder":
             self._kept, own = not_own(Path(name), pictures.names[range(pictures.names.count)])
             if own:
-                said = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(own.items()))
-                note(f"{name}: left out {own.total():,} pictures that vae-serve wrote itself ({said})")
+                counts = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(own.items()))
+                note(f"{name}: left out {own.total():,} pictures that vae-serve wrote itself ({counts})")
         if pictures.skipped:
-            said = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(pictures.skipped.items()))
-            note(f"{name}: passed over {pictures.skipped.total():,} ({said})")
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(pictures.skipped.items()))
+            note(f"{name}: passed over {pictures.skipped.total():,} ({reasons})")
         self.count = int(self._kept.sum())
         if not self.count:
             raise SourceError(f"{name} holds no pictures but those that vae-serve wrote itself; name another folder")

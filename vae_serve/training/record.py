@@ -1,4 +1,4 @@
-"""What a run.json says, as types that are checked when it is read. Needs no Keras."""
+"""A run.json as typed records, checked when it is read. Needs no Keras."""
 
 import hashlib
 import json

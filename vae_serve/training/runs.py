@@ -1,11 +1,11 @@
-"""A training run on disk: what it holds, how it is found, and how its files are read and written whole or not at all.
+"""A training run on disk: its contents, how it is found, and how its files are read, and written whole or not at all.
 
     NAME/run.json       config, data and code fingerprints, versions, status, metrics; see `vae_serve.training.record`
          config.toml    the configuration, to train again with: vae-serve train --config
          history.csv    one row for each epoch
-         encoder.keras, decoder.keras     plain Keras models, there once the run is finished
+         encoder.keras, decoder.keras     plain Keras models, of a finished run
          gate_inputs.npz     the test images that an export compares on, see `vae_serve.training.gate_inputs`
-         checkpoints/   to go on from, see `vae_serve.training.checkpoints`
+         checkpoints/   to resume from, see `vae_serve.training.checkpoints`
          plots/
 
 Finding and listing runs needs no Keras; opening their networks does.
@@ -61,7 +61,7 @@ class Run:
 
         if not self.finished:
             raise RunError(
-                f"{self.path} is {self.record['status']}; go on with: vae-serve train --resume --out {self.path}"
+                f"{self.path} is {self.record['status']}; resume with: vae-serve train --resume --out {self.path}"
             )
         file = self.path / name
         if not file.is_file():
@@ -91,14 +91,14 @@ def load(path: Path) -> Run:
 
 def every(folder: Path = RUNS) -> tuple[list[Run], list[RunError]]:
     """The runs under a folder, the one that changed last at the end; and what is wrong with those that are damaged."""
-    found, damaged = [], []
+    runs, damaged = [], []
     # a hidden folder is a run that was killed before it appeared under its name
     for file in sorted(folder.glob(f"[!.]*/{RECORD}"), key=_changed):
         try:
-            found.append(load(file.parent))
+            runs.append(load(file.parent))
         except RunError as error:
             damaged.append(error)
-    return found, damaged
+    return runs, damaged
 
 
 def _changed(file: Path) -> int:
@@ -118,7 +118,7 @@ def newest(folder: Path = RUNS) -> Run:
 
 
 def newest_unfinished(folder: Path = RUNS) -> Run:
-    """The run that changed last of those that can be gone on with.
+    """The run that changed last of those that can be resumed.
 
     Raises:
         RunError: there is none.
@@ -128,8 +128,8 @@ def newest_unfinished(folder: Path = RUNS) -> Run:
 
 
 def _newest(folder: Path, statuses: tuple[str, ...], missing: str) -> Run:
-    found, damaged = every(folder)
-    fitting = [run for run in found if run.record["status"] in statuses]
+    runs, damaged = every(folder)
+    fitting = [run for run in runs if run.record["status"] in statuses]
     if not fitting:
         raise RunError("; ".join([missing, *map(str, damaged)]))
     return fitting[-1]
@@ -204,5 +204,5 @@ def write_record(path: Path, record: Json) -> None:
 
 
 def write_whole(file: Path, contents: bytes) -> None:
-    """Writes or replaces a file of a run: whoever looks finds the old one or the new one, never a part."""
+    """Writes or replaces a file of a run: a reader finds the old one or the new one, never a part."""
     replace_file(file, lambda opened: opened.write(contents))

@@ -1,4 +1,4 @@
-"""How the small model is trained best, as data: phases one after the other, each with its own rate and rules. Pure."""
+"""Training schedules as data: phases one after the other, each with its learning rate and options. Pure."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,7 +58,7 @@ SCHEDULES = {
                 Phase(99, 1e-2, cosine=True, warmup=0.02, beta_2=0.99, clip_norm=300.0, batch_statistics=False),
             ),
         ),
-        # `best` for the networks that nobody has searched a schedule for.
+        # `best` for the networks without a schedule of their own.
         Schedule("careful", (Phase(100, 1e-3, cosine=True, warmup=0.02),)),
         Schedule("tutorial", (Phase(100, 1e-3),)),
     )

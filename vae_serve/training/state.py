@@ -1,4 +1,4 @@
-"""All that the next step of a training depends on, as arrays: what a checkpoint keeps."""
+"""Everything that the next training step depends on, as arrays: the contents of a checkpoint."""
 
 from typing import Any
 

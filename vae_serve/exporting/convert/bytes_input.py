@@ -15,12 +15,12 @@ FLOATS = "pixels"  # what the floats are called inside, since the input keeps it
 def of_bytes(contents: bytes, spec: GraphSpec) -> bytes:
     """The same graph behind one DequantizeLinear, with the input of `spec`, uint8 of the same shape.
 
-    DequantizeLinear (ONNX operators, opset 10 on) is one float32 multiplication of exact floats, so it gives bit for
-    bit what `vae_serve.images.pixels.to_model` does, and sooner. It has a zero point, though that is 0, because ONNX
+    DequantizeLinear (ONNX operators, opset 10 on) is one float32 multiplication of exact floats, so it gives the
+    same bits as `vae_serve.images.pixels.to_model`, and is faster. It has a zero point, though that is 0, because ONNX
     Runtime 1.32 is slower without.
 
     Raises:
-        BundleError: it is not a graph that a bundle may have.
+        BundleError: a bundle may not have such a graph.
     """
     model = onnx.load_model_from_string(contents)
     graph = model.graph

@@ -62,14 +62,14 @@ def ir_version(opset: int) -> int:
 
 
 def _convert(network: Network, spec: GraphSpec) -> ModelProto:
-    talk = logging.getLogger("tf2onnx")
-    level = talk.level
-    talk.setLevel(logging.ERROR)
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         function = serving_function(network, spec)
         converted, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
     finally:
-        talk.setLevel(level)
+        logger.setLevel(level)
     return converted
 
 

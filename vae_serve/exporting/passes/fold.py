@@ -3,7 +3,8 @@
 A BatchNorm in inference mode is x * scale + shift for each channel, scale = gamma / sqrt(variance + epsilon) and
 shift = beta - mean * scale (Ioffe & Szegedy 2015, algorithm 2). It goes into the linear step that follows. Into a
 dense layer both go by algebra. Into a zero-padded convolution the scale does, but the shift would be missing where the
-kernel hangs over the border; there are three exact ways to carry it, and the one that moves the fewest numbers is used:
+kernel reaches over the border; there are three exact ways to keep it, and the one that moves the fewest numbers is
+used:
 
 - one more channel that is 1 everywhere, made by the convolution before (weight 0, bias 1, through the ReLU);
 - a bias of the next step that differs from place to place, computed once;
@@ -218,11 +219,11 @@ def _into_convolution(
             and isinstance(linear, Conv)
             and maker.kernel.shape[3] % VECTOR  # room for one more
         ):
-            one = np.pad(maker.kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
+            widened = np.pad(maker.kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
             bias = np.concatenate([maker.bias, np.ones((*maker.bias.shape[:-1], 1))], -1)
             carried = np.einsum("yxio,i->yxo", linear.kernel, shift)[:, :, None]
             kernel = np.concatenate([linear.kernel * scale[:, None], carried], 2)
-            return (*earlier, replace(maker, kernel=one, bias=bias), relu, replace(linear, kernel=kernel), *rest)
+            return (*earlier, replace(maker, kernel=widened, bias=bias), relu, replace(linear, kernel=kernel), *rest)
         case (*earlier, Dense() | Conv() | ConvTranspose() as maker, Activation("relu")) if (
             not any(isinstance(step, Reshape) for step in moves) and int(np.prod(shape)) < cost_of_map
         ):

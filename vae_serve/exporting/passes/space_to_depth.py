@@ -1,12 +1,13 @@
 """Narrow feature maps kept in blocks of pixels, exactly: the same sums, in a shape that a CPU computes faster.
 
-A map (H, W, C) stored in blocks of r x r pixels is a map (H / r, W / r, r * r * C) (space-to-depth). Between such maps
-a convolution or transposed convolution is a convolution again, its weights rearranged, with zeros where a kernel does
-not reach (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", for the transposed one). A
-runtime computes 16 or more channels of a pixel at once, so maps of 8 or 16 channels leave most of it idle, and its
-transposed convolution moves every product through memory; both are mended by four or sixteen times the channels at a
-quarter or a sixteenth of the places. What is gained has to outweigh the added zeros and the interleaving to pixels:
-`blocked` takes the cheapest choice for each map by a model of ONNX Runtime's cost, and leaves wide networks alone.
+A map (H, W, C) stored in blocks of r x r pixels is a map (H / r, W / r, r * r * C) (space-to-depth). Between such
+maps a convolution or transposed convolution is a convolution again, its weights rearranged, with zeros where a kernel
+does not reach (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", for the transposed
+one). A runtime computes 16 or more channels of a pixel at once, so maps of 8 or 16 channels leave most of the vector
+unit idle, and its transposed convolution moves every product through memory; four or sixteen times the channels at a
+quarter or a sixteenth of the places avoid both. The gain must be larger than the cost of the added zeros and of
+interleaving to pixels: `blocked` takes the cheapest choice for each map by a model of ONNX Runtime's cost, and leaves
+wide networks alone.
 """
 
 import itertools
@@ -108,19 +109,19 @@ def _cheapest(stages: list[_Stage]) -> tuple[Step, ...]:
     plain = _Form(tuple, 1, 0.0)
     for number, stage in enumerate(stages):
         first, last = number == 0, number == len(stages) - 1
-        found: dict[int, _Form] = {}
+        cheapest: dict[int, _Form] = {}
         for so_far in best.values():
             for form in _forms(stage, so_far.r, first, last):
                 both = _then(so_far, form)
-                if form.r not in found or both.cost < found[form.r].cost:
-                    found[form.r] = both
-        best = found
+                if form.r not in cheapest or both.cost < cheapest[form.r].cost:
+                    cheapest[form.r] = both
+        best = cheapest
         plain = _then(plain, _plain(stage, first))
     return (best[1] if best[1].cost < WORTH * plain.cost else plain).build()
 
 
-def _then(one: _Form, other: _Form) -> _Form:
-    return _Form(lambda: (*one.build(), *other.build()), other.r, one.cost + other.cost)
+def _then(first: _Form, second: _Form) -> _Form:
+    return _Form(lambda: (*first.build(), *second.build()), second.r, first.cost + second.cost)
 
 
 def _plain(stage: _Stage, first: bool) -> _Form:

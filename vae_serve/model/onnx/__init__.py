@@ -1,4 +1,4 @@
-"""What an ONNX file says, read and judged before any runtime sees it. Needs neither the onnx package nor ONNX Runtime.
+"""ONNX files, read and checked before any runtime sees them. Needs neither the onnx package nor ONNX Runtime.
 
 Why it is read here, what is refused and how that is tested: docs/design/onnx-reader.md.
 """

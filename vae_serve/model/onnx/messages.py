@@ -1,6 +1,6 @@
 """The messages of an ONNX file: those parts of onnx.proto that this project's exports use, and nothing else.
 
-Field numbers, types and oneofs as in onnx/onnx.proto. What is not in the table is refused where it stands: functions,
+Field numbers, types and oneofs as in onnx/onnx.proto. Anything else is refused: functions,
 subgraphs, sparse tensors, strings, stated shapes of inner tensors, training information.
 """
 

@@ -1,6 +1,6 @@
-"""The operators that exports are made of: what each takes, the dtype and shape that it makes, the memory that it needs.
+"""The operators that exports are made of: what each takes, the dtype and shape of its output, the memory that it needs.
 
-An operator is judged for opsets 13 to the newest known one, between which none of these changes its meaning under the
+The rules hold for opsets 13 to the newest known one, between which none of these changes its meaning under the
 attributes allowed here. Its first input depends on the batch; no node computes a constant, for a converter does that.
 """
 
@@ -44,7 +44,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Made:
+class NodeResult:
     """What a node makes, and the memory beyond that."""
 
     outputs: tuple[Tensor, ...]
@@ -57,7 +57,7 @@ class Made:
 class Operator:
     """What a node may look like, and what it makes."""
 
-    make: Callable[[Call], Made]  # raises ValueError
+    make: Callable[[Call], NodeResult]  # raises ValueError
     inputs: tuple[int, int] = (1, 1)  # least and most
     attributes: Mapping[str, str] = field(default_factory=dict)  # name: "i", "f", "s" or "ints"
     may_omit: frozenset[int] = frozenset()  # inputs that may have an empty name
@@ -69,22 +69,22 @@ def _only(tensor: Tensor, dtype: str) -> Tensor:
     return tensor
 
 
-def _of_floats(call: Call) -> Made:
-    return Made((_only(call.rows, "float32"),))
+def _of_floats(call: Call) -> NodeResult:
+    return NodeResult((_only(call.rows, "float32"),))
 
 
-def _identity(call: Call) -> Made:
-    return Made((call.rows,))
+def _identity(call: Call) -> NodeResult:
+    return NodeResult((call.rows,))
 
 
-def _cast(call: Call) -> Made:
+def _cast(call: Call) -> NodeResult:
     to = call.attributes.get("to")
     if to not in DTYPES:
         raise ValueError(f"to the type {to}")
-    return Made((Tensor(DTYPES[to], call.rows.inside),))
+    return NodeResult((Tensor(DTYPES[to], call.rows.inside),))
 
 
-def _clip(call: Call) -> Made:
+def _clip(call: Call) -> NodeResult:
     for index in (1, 2):
         bound = call.optional(index)
         if bound is not None:
@@ -99,17 +99,17 @@ def _quantisation(call: Call) -> None:
         call.stored(2, "uint8").number("uint8")
 
 
-def _dequantize(call: Call) -> Made:
+def _dequantize(call: Call) -> NodeResult:
     _quantisation(call)
-    return Made((Tensor("float32", _only(call.rows, "uint8").inside),))
+    return NodeResult((Tensor("float32", _only(call.rows, "uint8").inside),))
 
 
-def _quantize(call: Call) -> Made:
+def _quantize(call: Call) -> NodeResult:
     _quantisation(call)
-    return Made((Tensor("uint8", _only(call.rows, "float32").inside),))
+    return NodeResult((Tensor("uint8", _only(call.rows, "float32").inside),))
 
 
-def _broadcast(call: Call) -> Made:
+def _broadcast(call: Call) -> NodeResult:
     """The batch meets the batch, or a constant that is the same for each row."""
     shapes = []
     for tensor in call.inputs:
@@ -128,36 +128,36 @@ def _broadcast(call: Call) -> Made:
         if len(several) > 1:
             raise ValueError(f"the shapes {_words(shapes)}")
         inside.append(several.pop() if several else 1)
-    return Made((Tensor("float32", tuple(int(size) for size in inside[1:])),))
+    return NodeResult((Tensor("float32", tuple(int(size) for size in inside[1:])),))
 
 
 def _words(shapes: list[Any]) -> str:
     return " and ".join(map(str, shapes))
 
 
-def _product(call: Call, weights: tuple[int, ...]) -> Made:
+def _product(call: Call, weights: tuple[int, ...]) -> NodeResult:
     """(batch, inner) by (inner, columns); the weights are packed into blocks of columns."""
     inside = _only(call.rows, "float32").inside
     if len(inside) != 1 or len(weights) != 2 or inside[0] != weights[0]:
         raise ValueError(f"{call.rows} by {weights}")
     inner, columns = weights
-    return Made((Tensor("float32", (columns,)),), weight_bytes=4 * inner * in_blocks(columns))
+    return NodeResult((Tensor("float32", (columns,)),), weight_bytes=4 * inner * in_blocks(columns))
 
 
-def _matmul(call: Call) -> Made:
+def _matmul(call: Call) -> NodeResult:
     return _product(call, call.stored(1).inside)
 
 
-def _gemm(call: Call) -> Made:
+def _gemm(call: Call) -> NodeResult:
     if call.attributes.get("transA", 0) != 0 or call.attributes.get("transB", 0) not in (0, 1):
         raise ValueError("of transA and transB, 0 and 0 or 1 are used")
     weights = call.stored(1).inside
-    made = _product(call, weights[::-1] if call.attributes.get("transB") else weights)
+    result = _product(call, weights[::-1] if call.attributes.get("transB") else weights)
     if call.optional(2) is not None:
-        bias, (columns,) = call.stored(2).inside, made.outputs[0].inside
+        bias, (columns,) = call.stored(2).inside, result.outputs[0].inside
         if bias not in ((), (1,), (columns,), (1, 1), (1, columns)):
             raise ValueError(f"a bias {bias} for {columns} columns")
-    return made
+    return result
 
 
 @dataclass(frozen=True)
@@ -188,36 +188,36 @@ def _window(call: Call) -> _Window:
     return _Window(channels, (height, width), (outer, inner), (kernel[0], kernel[1]), strides, pads)
 
 
-def _conv(call: Call) -> Made:
+def _conv(call: Call) -> NodeResult:
     window = _window(call)
     outputs, inputs = window.weights
     size = [
         (window.size[i] + window.pads[i] + window.pads[i + 2] - window.kernel[i]) // window.strides[i] + 1
         for i in (0, 1)
     ]
-    made = _map(call, inputs, outputs, size)
+    output = _map(call, inputs, outputs, size)
     area = math.prod(window.kernel)
     packed_inputs = inputs if inputs < BLOCK // 2 else in_blocks(inputs)
-    return Made(
-        (made,),
+    return NodeResult(
+        (output,),
         # its input in blocks of channels, and its output out of them again
-        layout_bytes=Tensor("float32", (inputs, *window.size)).row_bytes + made.bytes,
+        layout_bytes=Tensor("float32", (inputs, *window.size)).row_bytes + output.bytes,
         call_bytes=4 * inputs * area * math.prod(size),  # im2col of one row: MlasConvPrepare in mlas/lib/convolve.cpp
         weight_bytes=4 * in_blocks(outputs) * packed_inputs * area,
     )
 
 
-def _conv_transpose(call: Call) -> Made:
+def _conv_transpose(call: Call) -> NodeResult:
     window = _window(call)
     inputs, outputs = window.weights
     size = [
         (window.size[i] - 1) * window.strides[i] + window.kernel[i] - window.pads[i] - window.pads[i + 2]
         for i in (0, 1)
     ]
-    made = _map(call, inputs, outputs, size)
+    output = _map(call, inputs, outputs, size)
     area = math.prod(window.kernel)
-    return Made(
-        (made,),
+    return NodeResult(
+        (output,),
         call_bytes=4 * outputs * area * math.prod(window.size),  # `col_buffer` of one row in cpu/nn/conv_transpose.cc
         weight_bytes=4 * inputs * outputs * area,
     )
@@ -234,22 +234,22 @@ def _map(call: Call, inputs: int, outputs: int, size: list[int]) -> Tensor:
     return Tensor("float32", (outputs, *size))
 
 
-def _reshape(call: Call) -> Made:
+def _reshape(call: Call) -> NodeResult:
     first, *inside = call.stored(1, "int64").integers()
     fine = first == -1 and 1 <= len(inside) < RANK_LIMIT and min(inside) >= 1
     if not fine or math.prod(inside) != math.prod(call.rows.inside):
         raise ValueError(f"{call.rows.shape} to {(first, *inside)}")
-    return Made((Tensor(call.rows.dtype, tuple(inside)),))
+    return NodeResult((Tensor(call.rows.dtype, tuple(inside)),))
 
 
-def _transpose(call: Call) -> Made:
+def _transpose(call: Call) -> NodeResult:
     order = call.attributes.get("perm", ())
     if order[:1] != (0,) or sorted(order) != list(range(len(call.rows.shape))):
         raise ValueError(f"{call.rows.shape} by perm {order}")
-    return Made((Tensor(call.rows.dtype, tuple(call.rows.inside[axis - 1] for axis in order[1:])),))
+    return NodeResult((Tensor(call.rows.dtype, tuple(call.rows.inside[axis - 1] for axis in order[1:])),))
 
 
-def _slice(call: Call) -> Made:
+def _slice(call: Call) -> NodeResult:
     shape = call.rows.shape
     starts, ends = call.stored(1, "int64").integers(), call.stored(2, "int64").integers()
     axes = call.stored(3, "int64").integers() if call.optional(3) else tuple(range(len(starts)))
@@ -269,16 +269,16 @@ def _slice(call: Call) -> Made:
         inside[axis - 1] = len(range(inside[axis - 1])[start:end:step])
         if not inside[axis - 1]:
             raise ValueError(f"nothing is left of {shape} from {start} to {end} along axis {axis}")
-    return Made((Tensor(call.rows.dtype, tuple(inside)),))
+    return NodeResult((Tensor(call.rows.dtype, tuple(inside)),))
 
 
-def _split(call: Call) -> Made:
+def _split(call: Call) -> NodeResult:
     sizes, inside = call.stored(1, "int64").integers(), call.rows.inside
     axis = _axis(call.attributes.get("axis", 0), len(call.rows.shape))
     if axis == 0 or sum(sizes) != inside[axis - 1] or min(sizes) < 1 or len(sizes) != call.outputs:
         raise ValueError(f"{call.rows.shape} into {call.outputs} of {sizes} along axis {axis}")
     parts = ((*inside[: axis - 1], size, *inside[axis:]) for size in sizes)
-    return Made(tuple(Tensor(call.rows.dtype, part) for part in parts))
+    return NodeResult(tuple(Tensor(call.rows.dtype, part) for part in parts))
 
 
 def _axis(axis: int, rank: int) -> int:

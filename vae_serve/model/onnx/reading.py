@@ -1,4 +1,4 @@
-"""An ONNX file read and judged before any runtime sees it: the graph, its memory, what it says of itself."""
+"""An ONNX file read and checked before any runtime sees it: the graph, its memory, its metadata."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from vae_serve.errors import BundleError
 from vae_serve.model.memory import CallMemory
 from vae_serve.model.onnx import messages
-from vae_serve.model.onnx.operators import OPERATORS, Call, Made, Operator
+from vae_serve.model.onnx.operators import OPERATORS, Call, NodeResult, Operator
 from vae_serve.model.onnx.tensors import Shape, Tensor, checked_name, port, stored_tensor
 
 SIZE_LIMIT = 1 << 30  # bytes of a file
@@ -140,18 +140,18 @@ class _Walk:
         inputs = [port(message) for message in graph.input]
         for name, tensor in inputs:
             self._add(name, tensor)
-        made: set[str] = set()
+        computed: set[str] = set()
         for node in graph.node:
-            made.update(self._node(node))
+            computed.update(self._node(node))
         outputs = [port(message) for message in graph.output]
         for name, tensor in outputs:
-            _require(name in made, f"its output {name} is made by no node")
+            _require(name in computed, f"its output {name} is made by no node")
             _require(
                 self.tensors[name] == tensor,
                 f"its output {name} is stated as {tensor}, its graph makes {self.tensors[name]}",
             )
         _require(len(dict(outputs)) == len(outputs), "it states an output twice")
-        return tuple(_value(*one) for one in inputs), tuple(_value(*one) for one in outputs)
+        return tuple(_value(*port) for port in inputs), tuple(_value(*port) for port in outputs)
 
     def _add(self, name: str, tensor: Tensor) -> None:
         _require(name not in self.tensors, f"it defines {name} twice")
@@ -175,21 +175,21 @@ class _Walk:
         names = [checked_name(name) for name in node.output]
         where = f"{kind} that makes {names[0] if names else 'nothing'}"
         try:
-            made = operator.make(self._call(operator, node))
+            result = operator.make(self._call(operator, node))
         except ValueError as error:
             raise ValueError(f"{where} does not fit its inputs: {error}") from error
-        _require(len(made.outputs) == len(names), f"{where} has {len(names)} outputs, not {len(made.outputs)}")
-        self._count(made, node, where)
-        for name, tensor in zip(names, made.outputs, strict=True):
+        _require(len(result.outputs) == len(names), f"{where} has {len(names)} outputs, not {len(result.outputs)}")
+        self._count(result, node, where)
+        for name, tensor in zip(names, result.outputs, strict=True):
             self._add(name, tensor)
         return names
 
-    def _count(self, made: Made, node: Any, where: str) -> None:
-        self.call_bytes = max(self.call_bytes, made.call_bytes)  # given back before the next node
-        self._count_row(made.layout_bytes, f"the working memory of {where}")
+    def _count(self, result: NodeResult, node: Any, where: str) -> None:
+        self.call_bytes = max(self.call_bytes, result.call_bytes)  # given back before the next node
+        self._count_row(result.layout_bytes, f"the working memory of {where}")
         # The runtime may keep a copy of a constant for each node that reads it, in a layout of that node's own
         stored = [self.tensors[name] for name in node.input if name and self.tensors[name].stored is not None]
-        self.packed_bytes += max(made.weight_bytes, sum(tensor.bytes for tensor in stored))
+        self.packed_bytes += max(result.weight_bytes, sum(tensor.bytes for tensor in stored))
         added = self.packed_bytes - self.stored_bytes
         _require(
             added <= PACKED_LIMIT, f"with {where}, packing its weights would take {added:,} bytes more than they have"
@@ -211,7 +211,7 @@ class _Walk:
             raise ValueError("it computes a constant, which a converter does before it writes a file")
         attributes = dict(_attribute(message, operator) for message in node.attribute)
         if len(attributes) != len(node.attribute):
-            raise ValueError("an attribute stands twice")
+            raise ValueError("an attribute occurs twice")
         return Call(tuple(inputs), attributes, len(node.output))
 
 

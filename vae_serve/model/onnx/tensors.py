@@ -1,4 +1,4 @@
-"""A tensor as it is known before anything runs: dtype, shape, and where it is stored its bytes."""
+"""What is known of a tensor before anything runs: dtype, shape, and the bytes of a stored one."""
 
 import math
 import re
