@@ -66,7 +66,7 @@ def test_the_page_names_all_that_is_public():
 
 def script(file: Path | str, *arguments: object, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / file), *map(str, arguments)],
+        [sys.executable, str(ROOT / "examples" / "api" / file), *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -79,14 +79,14 @@ def script(file: Path | str, *arguments: object, cwd: Path) -> str:
 
 
 def test_the_latent_plane_s_script_draws_the_plane(tmp_path):
-    printed = script("python_latent_plane.py", cwd=tmp_path)
+    printed = script("latent_plane.py", cwd=tmp_path)
     assert (tmp_path / "plane.png").exists()
     assert len(re.findall(r"^\d \[", printed, re.M)) == 10
 
 
 def test_the_search_finds_the_picture_itself_first(digit_folder, tmp_path):
     query = next(digit_folder.glob("7/*.png"))
-    printed = script("python_embed_and_search.py", digit_folder, query, cwd=tmp_path)
+    printed = script("embed_and_search.py", digit_folder, query, cwd=tmp_path)
     assert "300 rows, 0 failed" in printed
     first = printed.splitlines()[-5].split()
     assert first[0] == f"7/{query.name}"

@@ -31,10 +31,9 @@ SIZES = [
     ("narrow-dcgan", (28, 28, 1), 2),
 ]
 CASES = [(*size, form) for size in SIZES for form in ("layers", "blocks")]
-LARGEST = pytest.param("dcgan", (12, 8, 3), 2, "blocks", marks=pytest.mark.slow)  # it takes gigabytes: once is enough
 
 
-@pytest.mark.parametrize(("arch", "shape", "latent_dim", "form"), [*CASES, LARGEST])
+@pytest.mark.parametrize(("arch", "shape", "latent_dim", "form"), CASES)
 def test_both_networks_match_the_trained_ones(arch, shape, latent_dim, form):
     model = make(arch, shape, latent_dim, rows=12)
     given_ = (

@@ -6,7 +6,10 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+
+from vae_serve.images.pixels import to_bytes
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "conformance"
 
@@ -39,6 +42,17 @@ def raw(trained, vae_serve) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return bundle
+
+
+@pytest.fixture(scope="session")
+def of_bytes(raw, tmp_path_factory) -> Path:
+    """The graphs and vectors of `raw` for bytes alone, under the names that the examples open."""
+    folder = Path(shutil.copytree(raw, tmp_path_factory.mktemp("bytes") / "raw"))
+    for role in ("encoder", "decoder"):
+        (folder / f"{role}.uint8.onnx").replace(folder / f"{role}.onnx")
+        image = folder / "conformance" / role / "image.npy"
+        np.save(image, to_bytes(np.load(image)))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def train(
 
     `data`: `mnist` (packaged), `fashion-mnist`, `cifar10`, or the path of an .npz, IDX or Parquet file or a folder of
     pictures. An option that is None is what the TOML file `config` says, else the default that `vae-serve train --help`
-    names. `out`: the folder of the run, by default a free name in runs/. `resume`: go on with the run at `out`, or with
+    names. `out`: the folder of the run, by default a free name in runs/. `resume`: continue the run at `out`, or with
     the newest unfinished one; a finished one is returned as it is. `progress` is told (steps done, steps in all, and
     figures such as loss=...), `note` a line worth reading. `command`: what run.json tells as the way to do it again; by
     default the command line of these options.
@@ -111,7 +111,7 @@ def train(
             told = command or _command(given, tensorboard, file, target, overwrite)
             run = fit.train(chosen, dataset, path, told, hooks, overwrite)
     except KeyboardInterrupt:
-        say(f"saved after the step; go on with: vae-serve train --resume --out {path}")
+        say(f"saved after the step; resume with: vae-serve train --resume --out {path}")
         raise
     return Run(run.path, run.record)
 
