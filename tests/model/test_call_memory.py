@@ -1,18 +1,32 @@
 """Calls of networks share a bounded memory, whatever the number of threads."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from vae_serve.model import memory
+from vae_serve.errors import BundleError
+from vae_serve.model import bundle, memory, sessions
 from vae_serve.model.memory import Budget
+
+
+@contextmanager
+def room(budget: Budget, size: int) -> Iterator[None]:
+    budget.take(size)
+    try:
+        yield
+    finally:
+        budget.give(size)
 
 
 def test_as_many_calls_run_at_once_as_there_is_room_for_and_the_next_begins_when_one_ends():
     budget, entered, leave = Budget(100), threading.Semaphore(0), threading.Semaphore(0)
 
     def call() -> None:
-        with budget.room(40):
+        with room(budget, 40):
             entered.release()
             leave.acquire()
 
@@ -30,8 +44,8 @@ def test_as_many_calls_run_at_once_as_there_is_room_for_and_the_next_begins_when
 
 def test_a_call_larger_than_all_room_runs_alone():
     budget = Budget(100)
-    with budget.room(1000):
-        other = threading.Thread(target=lambda: budget.room(1).__enter__(), daemon=True)
+    with room(budget, 1000):
+        other = threading.Thread(target=lambda: budget.take(1), daemon=True)
         other.start()
         other.join(timeout=0.2)
         assert other.is_alive()
@@ -39,11 +53,17 @@ def test_a_call_larger_than_all_room_runs_alone():
     assert not other.is_alive()
 
 
-def test_room_is_given_back_after_an_error():
-    budget = Budget(10)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="it fails"), budget.room(10):
-            raise ValueError("it fails")
+def test_room_is_given_back_after_a_call_that_fails(monkeypatch):
+    shared = Budget(1 << 30)
+    monkeypatch.setattr(sessions, "budget", lambda: shared)
+    packaged = bundle.load(bundle.find(None, exports=Path("nowhere")))
+    session = sessions.open_graph(packaged, packaged.manifest.of_role("decoder")[0])
+    with pytest.raises(BundleError, match="cannot run it"):
+        session(np.zeros((1, 7), np.float32))
+    alone = threading.Thread(target=lambda: shared.take(1 << 40), daemon=True)
+    alone.start()
+    alone.join(timeout=60)
+    assert not alone.is_alive()
 
 
 @pytest.mark.parametrize(("cores", "limit"), [(1, 64), (4, 64), (8, 32), (16, 16), (64, 16)])

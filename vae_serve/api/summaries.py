@@ -1,20 +1,21 @@
 """What the functions of the API return: frozen records, whose `to_json()` is what the command prints with `--json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 Json = dict[str, Any]
 
 
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """A record of what was done."""
 
     def to_json(self) -> Json:
         """As JSON has it: paths as text, tuples as lists."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
 
 
 def _plain(value: Any) -> Any:
@@ -25,13 +26,12 @@ def _plain(value: Any) -> Any:
             return [_plain(inner) for inner in value]
         case Mapping():
             return {name: _plain(inner) for name, inner in value.items()}
-        case _ if is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case msgspec.Struct():
+            return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
     return value
 
 
-@dataclass(frozen=True)
-class ThisRun:
+class ThisRun(msgspec.Struct, frozen=True):
     """What one call of `embed` did itself; an earlier one may have done the rest."""
 
     images: int
@@ -39,8 +39,7 @@ class ThisRun:
     images_per_second: float
 
 
-@dataclass(frozen=True)
-class EmbedSummary(Summary):
+class EmbedSummary(Summary, frozen=True):
     """What an `embed` job came to."""
 
     out: Path
@@ -66,8 +65,7 @@ class EmbedSummary(Summary):
     """Decoding processes, and threads that ran the encoder."""
 
 
-@dataclass(frozen=True)
-class GenerateSummary(Summary):
+class GenerateSummary(Summary, frozen=True):
     """What `generate` wrote."""
 
     model: Path
@@ -81,8 +79,7 @@ class GenerateSummary(Summary):
     """Rows of `latents` without a vector; their pictures are black."""
 
 
-@dataclass(frozen=True)
-class Worst:
+class Worst(msgspec.Struct, frozen=True):
     """The picture with the largest error."""
 
     path: str
@@ -90,8 +87,7 @@ class Worst:
     """Nats."""
 
 
-@dataclass(frozen=True)
-class ReconstructSummary(Summary):
+class ReconstructSummary(Summary, frozen=True):
     """What a `reconstruct` job came to. Means are over the pictures that could be read; None where there was none."""
 
     model: Path
@@ -109,8 +105,7 @@ class ReconstructSummary(Summary):
     worst: Worst | None
 
 
-@dataclass(frozen=True)
-class Run(Summary):
+class Run(Summary, frozen=True):
     """A training run: its folder, and what its run.json says."""
 
     path: Path
@@ -133,8 +128,7 @@ class Run(Summary):
         return {"run": str(self.path), **self.record}
 
 
-@dataclass(frozen=True)
-class ExportSummary(Summary):
+class ExportSummary(Summary, frozen=True):
     """A bundle that has been written."""
 
     run: Path
@@ -148,8 +142,7 @@ class ExportSummary(Summary):
     """Of the bundle, but for the manifest."""
 
 
-@dataclass(frozen=True)
-class ExportCheck(Summary):
+class ExportCheck(Summary, frozen=True):
     """How a bundle compares with what its run gives."""
 
     run: Path

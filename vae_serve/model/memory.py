@@ -2,9 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from vae_serve.cores import cores
 
@@ -13,8 +12,7 @@ TOTAL = 256 << 20  # bytes of all calls at once, or more where the machine has m
 CORE_SHARE = 16 << 20  # bytes of a call on each core; the packaged encoder takes 110 rows with it
 
 
-@dataclass(frozen=True)
-class CallMemory:
+class CallMemory(msgspec.Struct, frozen=True):
     """What a call takes."""
 
     call_bytes: int
@@ -36,21 +34,21 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self._total, self._used = total, 0
-        self._next = threading.Lock()
-        self._changed = threading.Condition()
+        self._next, self._lock = threading.Lock(), threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
-    @contextmanager
-    def room(self, size: int) -> Iterator[None]:
+    def take(self, size: int) -> None:
         """Waits for `size` bytes; what is more than there is at all has the budget alone."""
-        with self._next, self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + size <= self._total)
+        with self._next, self._lock:  # not with the condition, nor a generator: after a network's run both are slow
+            while self._used and self._used + size > self._total:
+                self._changed.wait()
             self._used += size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= size
-                self._changed.notify()
+
+    def give(self, size: int) -> None:
+        """Gives back what was taken."""
+        with self._lock:
+            self._used -= size
+            self._changed.notify()
 
 
 def total() -> int:

@@ -11,9 +11,10 @@ than necessary.
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import msgspec
 
 Field = tuple[int, str] | tuple[int, str, str]  # number, [*]type, name of its oneof; * is repeated
 Messages = Mapping[str, Mapping[str, Field]]  # message: field's name: field
@@ -33,16 +34,14 @@ class Occurrence(NamedTuple):
     whole: memoryview  # with its tag and length
 
 
-@dataclass
-class Limits:
+class Limits(msgspec.Struct):
     """What one message, with all that is in it, may hold. Counts down while it is read."""
 
     fields: int = 1 << 62  # each number of a packed field is one
     text: int = 1 << 62  # bytes of strings
 
 
-@dataclass(frozen=True)
-class _FieldType:
+class _FieldType(msgspec.Struct, frozen=True):
     name: str
     kind: str
     repeated: bool
@@ -50,8 +49,7 @@ class _FieldType:
     range: tuple[int, int] | None  # of a number, least and greatest
 
 
-@dataclass(frozen=True)
-class _Type:
+class _Type(msgspec.Struct, frozen=True):
     """A message's fields."""
 
     by_number: dict[int, _FieldType]
@@ -98,8 +96,7 @@ def _type(table: Mapping[str, Field]) -> _Type:
     return result
 
 
-@dataclass
-class _Decoder:
+class _Decoder(msgspec.Struct):
     types: dict[str, _Type]
     limits: Limits
 

@@ -1,7 +1,6 @@
 """ONNX Runtime over one graph: the only place that opens a session."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -74,8 +73,14 @@ class Session:
         if most is not None and len(rows) > most:
             parts = [self(rows[start : start + most], convert) for start in range(0, len(rows), most)]
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
-        with budget().room(self._memory.of(len(rows))) if self._memory else nullcontext():
+        if not self._memory:
             return self._run(convert(rows) if convert else rows)
+        shared, size = budget(), self._memory.of(len(rows))
+        shared.take(size)
+        try:
+            return self._run(convert(rows) if convert else rows)
+        finally:
+            shared.give(size)
 
     def _run(self, rows: Array) -> list[Array]:
         try:

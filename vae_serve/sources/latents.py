@@ -1,10 +1,10 @@
 """Where latent points come from: drawn from the prior by seed, given as an array, read from a file."""
 
 import hashlib
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,8 +32,7 @@ class Rows(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PriorRows:
+class PriorRows(msgspec.Struct, frozen=True):
     """Samples of the prior by seed and number."""
 
     seed: int
@@ -48,8 +47,7 @@ class PriorRows:
         return self
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayRows:
+class ArrayRows(msgspec.Struct, frozen=True, eq=False):
     """The rows of an array, in memory or in a file."""
 
     points: "LatentArray"
@@ -65,8 +63,7 @@ class ArrayRows:
         return ArrayRows(self(start, stop), start)
 
 
-@dataclass(frozen=True)
-class LatentSource:
+class LatentSource(msgspec.Struct, frozen=True):
     """`count` points of a latent space, any range of them at any time."""
 
     count: int
@@ -94,7 +91,7 @@ class LatentSource:
 
     def select(self, start: int, stop: int) -> "LatentSource":
         """For another process, which needs no others than `start` to `stop`; they keep their numbers."""
-        return replace(self, given=self.given.select(self.first + start, self.first + stop), missing=())
+        return msgspec.structs.replace(self, given=self.given.select(self.first + start, self.first + stop), missing=())
 
 
 def from_prior(seed: int, count: int, latent_dim: int) -> LatentSource:
@@ -107,8 +104,7 @@ def from_array(array: npt.NDArray[Any]) -> LatentSource:
     return _checked(array, "the array", nulls=False)
 
 
-@dataclass(frozen=True)
-class LatentFile:
+class LatentFile(msgspec.Struct, frozen=True):
     """The latent points of a file: .npy or .npz (n, d), .csv with a column for each dimension, .parquet, or the folder
     of an `embed` result.
 

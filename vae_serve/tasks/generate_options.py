@@ -1,8 +1,9 @@
 """What `generate` is asked for, and whether that makes sense."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vae_serve.errors import UsageError
 from vae_serve.images import png
@@ -10,8 +11,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.model.samplers import Floats
 
 
-@dataclass(frozen=True)
-class GenerateOptions:
+class GenerateOptions(msgspec.Struct, frozen=True):
     """What to decode: a plane (grid alone), draws (count), given points (latents) or a line (interpolate)."""
 
     grid: int | None = None  # pictures along a side

@@ -1,7 +1,6 @@
 """Latent points through the decoder to pictures, of one point each or tiled of several."""
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +12,7 @@ from vae_serve.sources.latents import LatentSource
 Bytes = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Tiling:
+class Tiling(msgspec.Struct, frozen=True):
     """How points become pictures: each is a tile of `points`, `columns` wide."""
 
     points: int = 1

@@ -6,8 +6,9 @@ attributes allowed here. Its first input depends on the batch; no node computes 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from vae_serve.model.onnx.tensors import BLOCK, DTYPES, RANK_LIMIT, Tensor, in_blocks
 
@@ -15,8 +16,7 @@ WINDOW_LIMIT = 64  # strides and pads of a convolution; no network here comes ne
 WHOLE = (1 << 31) - 1  # from here on, an end of Slice is beyond any batch
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One node's inputs and attributes, each of the type that its operator states."""
 
     inputs: tuple[Tensor | None, ...]  # None: left out
@@ -43,8 +43,7 @@ class Call:
         return self.inputs[index] if index < len(self.inputs) else None
 
 
-@dataclass(frozen=True)
-class NodeResult:
+class NodeResult(msgspec.Struct, frozen=True):
     """What a node makes, and the memory beyond that."""
 
     outputs: tuple[Tensor, ...]
@@ -53,13 +52,12 @@ class NodeResult:
     weight_bytes: int = 0  # for the session: its weights, packed
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(msgspec.Struct, frozen=True):
     """What a node may look like, and what it makes."""
 
     make: Callable[[Call], NodeResult]  # raises ValueError
     inputs: tuple[int, int] = (1, 1)  # least and most
-    attributes: Mapping[str, str] = field(default_factory=dict)  # name: "i", "f", "s" or "ints"
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)  # name: "i", "f", "s" or "ints"
     may_omit: frozenset[int] = frozenset()  # inputs that may have an empty name
 
 
@@ -160,8 +158,7 @@ def _gemm(call: Call) -> NodeResult:
     return result
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(msgspec.Struct, frozen=True):
     """A two-dimensional convolution's sizes; weights and strides within bounds that no network here comes near."""
 
     channels: int

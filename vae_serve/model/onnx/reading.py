@@ -1,8 +1,9 @@
 """An ONNX file read and checked before any runtime sees it: the graph, its memory, its metadata."""
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from vae_serve.errors import BundleError
 from vae_serve.model.memory import CallMemory
@@ -18,8 +19,7 @@ OPSETS = range(13, 29)  # whose operators `operators` has been written for
 IR_VERSIONS = range(7, 15)  # opset 13 came with 7; before 4, constants were inputs
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """An input or output of a graph."""
 
     name: str
@@ -27,8 +27,7 @@ class Value:
     shape: Shape
 
 
-@dataclass(frozen=True)
-class OnnxFile:
+class OnnxFile(msgspec.Struct, frozen=True):
     """What a file says of itself, and what running it takes."""
 
     ir_version: int
@@ -116,12 +115,11 @@ def _require(fine: bool, reason: str) -> None:
         raise ValueError(reason)
 
 
-@dataclass
-class _Walk:
+class _Walk(msgspec.Struct):
     """Follows a graph node by node, from its input and its stored tensors to its outputs."""
 
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    operators: dict[str, int] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = msgspec.field(default_factory=dict)
+    operators: dict[str, int] = msgspec.field(default_factory=dict)
     parameters: int = 0
     stored_bytes: int = 0
     packed_bytes: int = 0

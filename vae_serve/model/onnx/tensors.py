@@ -3,8 +3,9 @@
 import math
 import re
 import struct
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64"}  # TensorProto.DataType; what exports hold
 ITEM_BYTES = {"float32": 4, "uint8": 1, "int32": 4, "int64": 8}
@@ -19,8 +20,7 @@ Shape = tuple[int | str, ...]
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True):
     """A tensor of a graph: of each row of the batch, or else stored in the file."""
 
     dtype: str
