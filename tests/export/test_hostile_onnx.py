@@ -11,7 +11,9 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from vae_serve.errors import BundleError
 from vae_serve.model import onnx as onnx_reader
+from vae_serve.model.model import Model
 from vae_serve.model.onnx.reading import ROW_LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +218,29 @@ def test_rows_at_the_limit_keep_within_the_memory_that_is_promised(side, count, 
     assert (code, said) == (0, ""), said
     assert 100 * MIB < peak < MEMORY_LIMIT
     assert np.load(tmp_path / "o.npy").shape == (256, 28, 28, 1)
+
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -np.nan, -1.0, -0.0, LARGEST, -LARGEST])
+def test_pixels_that_are_not_finite_are_no_pictures(value, stranger, signed):
+    weights = np.zeros((2, 784), np.float32)
+    weights[0, -1] = value  # the last pixel, where z is 1
+    z = np.zeros((100, 2))
+    z[70, 0] = 1
+    model = decoder()
+    next(tensor for tensor in model.graph.initializer if tensor.name == "w").CopyFrom(
+        numpy_helper.from_array(weights, "w")
+    )
+    loaded = Model.load(with_decoder(stranger, signed, model))
+    if np.isfinite(value):
+        assert loaded.decode(z, "uint8")[:, -1, -1, 0].tolist() == [
+            255 * int(row == 70 and value > 0) for row in range(100)
+        ]
+    else:
+        with pytest.raises(BundleError, match="the decoder gives NaN or infinity for z = "):
+            loaded.decode(z, "uint8")
 
 
 THREADS = r"""

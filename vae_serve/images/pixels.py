@@ -92,9 +92,9 @@ def to_model(pixels: Bytes, out: Floats | None = None) -> Floats:
 
 def to_bytes(image: Floats, out: Bytes | None = None) -> Bytes:
     """Floats 0..1 to bytes 0..255, any shape, rounded (half to even), not truncated. Into `out` where given."""
-    levels = np.multiply(image, np.float32(255))
-    np.rint(levels, out=levels)  # in place: temporary arrays took three quarters of the time
-    np.clip(levels, np.float32(0), np.float32(255), out=levels)
+    levels = np.clip(image, np.float32(0), np.float32(1))  # first: the largest numbers times 255 overflow
+    np.multiply(levels, np.float32(255), out=levels)  # in place: temporary arrays took three quarters of the time
+    np.rint(levels, out=levels)
     out = np.empty(levels.shape, np.uint8) if out is None else out
     np.copyto(out, levels, casting="unsafe")
     return out
