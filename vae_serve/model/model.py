@@ -5,7 +5,6 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -221,6 +220,8 @@ class Model:
             for start in starts:
                 yield start, run(rows[start : start + size])
             return
+        from concurrent.futures import ThreadPoolExecutor  # here: `embed`, whose threads call, does without
+
         with ThreadPoolExecutor(threads) as pool:
             left = iter(starts)
             waiting = [(start, pool.submit(run, rows[start : start + size])) for start in islice(left, 2 * threads)]
