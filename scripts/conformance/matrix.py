@@ -327,9 +327,11 @@ def write_docs(page: Path, parts: dict[str, str]) -> None:
     text = page.read_text(encoding="utf-8")
     for name, contents in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        text, count = re.subn(pattern, lambda found: f"{found[1]}{contents}{found[2]}", text, flags=re.DOTALL)  # noqa: B023
-        if count != 1:
+        pieces = re.split(pattern, text, flags=re.DOTALL)
+        if len(pieces) != 4:
             raise ValueError(f"{page} has no part <!-- {name} -->")
+        before, begin, end, after = pieces
+        text = f"{before}{begin}{contents}{end}{after}"
     page.write_text(text, encoding="utf-8")
 
 

@@ -56,10 +56,9 @@ def file_of(kind: Kind) -> tuple[bytes, np.ndarray]:
         stored = deep.astype(f"{kind.order}u{kind.bits // 8}") if kind.bits in (8, 16, 32, 64) else deep
     strips = []
     for part in [stored[..., [at]] for at in range(count)] if kind.planar == 2 else [stored]:
-        if kind.predictor == 2:
-            part = np.diff(part, axis=1, prepend=part[:, :1] * 0).astype(part.dtype)  # noqa: PLW2901
+        samples = np.diff(part, axis=1, prepend=part[:, :1] * 0).astype(part.dtype) if kind.predictor == 2 else part
         whole_bytes = kind.bits in (8, 16, 32, 64)
-        raw = part.tobytes() if whole_bytes else files.packed(part.reshape(SIDE, -1), kind.bits)
+        raw = samples.tobytes() if whole_bytes else files.packed(samples.reshape(SIDE, -1), kind.bits)
         strips.append(zlib.compress(raw) if kind.compression == 8 else raw)
     tags = {256: [SIDE], 257: [SIDE], 258: [kind.bits] * count, 259: [kind.compression], 262: [kind.photometric]}
     tags |= {277: [count], 278: [SIDE], 284: [kind.planar], 317: [kind.predictor], 339: [kind.form] * count}

@@ -232,18 +232,19 @@ def at(number_: int, *more: int) -> tuple[int, ...]:
     return tuple(path)
 
 
-TWICE = lambda field: [field, field]  # noqa: E731
+def twice(field: Field) -> list[Field]:
+    return [field, field]
 
 
 @pytest.mark.parametrize(
     ("path", "change", "words"),
     [
-        pytest.param(at(7), TWICE, "graph occurs twice", id="a singular message twice"),
-        pytest.param(at(1), TWICE, "ir_version occurs twice", id="a singular number twice"),
-        pytest.param(at(7, 1, 4), TWICE, "op_type occurs twice", id="a singular string twice"),
-        pytest.param(at(7, 5, 9), TWICE, "raw_data occurs twice", id="singular bytes twice"),
-        pytest.param(at(7, 1, 5, 2), TWICE, "f occurs twice", id="a singular float twice"),
-        pytest.param(at(7, 11, 2, 1), TWICE, "tensor_type occurs twice", id="a member of a oneof twice"),
+        pytest.param(at(7), twice, "graph occurs twice", id="a singular message twice"),
+        pytest.param(at(1), twice, "ir_version occurs twice", id="a singular number twice"),
+        pytest.param(at(7, 1, 4), twice, "op_type occurs twice", id="a singular string twice"),
+        pytest.param(at(7, 5, 9), twice, "raw_data occurs twice", id="singular bytes twice"),
+        pytest.param(at(7, 1, 5, 2), twice, "f occurs twice", id="a singular float twice"),
+        pytest.param(at(7, 11, 2, 1), twice, "tensor_type occurs twice", id="a member of a oneof twice"),
         pytest.param(
             at(7, 11, 2, 1, 2, 1, 2),
             lambda field: [field, number(1, 5)],
