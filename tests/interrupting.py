@@ -12,8 +12,10 @@ ROOT = Path(__file__).parent.parent
 # Run with `python -c`. What it does to files that are named relative to an open folder, as storage does, it is told by
 # the interpreter (PEP 578) and, for fsync, by a wrapper. Python and libraries write their own caches by full paths.
 _LAUNCHER = """
-import json, os, sys
+import json, os, signal, sys
 
+# A shell makes what it starts in the background ignore Ctrl-C, and who is started inherits that: not what is tried here
+signal.signal(signal.SIGINT, signal.default_int_handler)
 at, action, log, words = json.loads(sys.argv[1])
 me, events = os.getpid(), []
 
