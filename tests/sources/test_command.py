@@ -53,7 +53,7 @@ def test_a_link_in_a_tar_has_the_vector_of_its_member(vae_serve, picture, tmp_pa
         (["embed", "cat", "--out", "v", "--seed", "-1"], 2, "--seed -1 is not in 0..2^64-1"),
         (["embed", "cat", "--out", "v", "--shard", f"1/{'9' * 5000}"], 2, "give I/N"),
         (["generate", "--latents", "z.npy", "--out", "o.npy"], 1, "finite, and as a float32 too"),
-        (["embed", "pipe.zip", "--out", "v"], 1, "pipe.zip is a pipe"),
+        (["embed", "pipe.zip", "--out", "v"], 1, "pipe.zip cannot be read: it is a pipe"),
     ],
 )
 def test_what_cannot_be_meant_is_said_in_a_sentence(vae_serve, picture, tmp_path, words, code, said):

@@ -84,7 +84,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(vae_serve, run,
     (sound / "run.json").write_text(json.dumps(RECORD))
     listed = vae_serve("runs", cwd=tmp_path)
     assert listed.returncode == 3
-    assert "runs/a/run.json is a pipe, a device or a folder, not a file" in listed.stderr
+    assert "runs/a/run.json cannot be read: it is a pipe, not a regular file" in listed.stderr
     assert listed.stdout.splitlines()[1].split() == (
         ["runs/b", "finished", "conv", "2", "mnist", "1", "(best)", "150.00", "144.00", "6.00"]
     )

@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from vae_serve.errors import BundleError
+from vae_serve.storage.regular import CHUNK, chunks, open_regular, require_regular
 
-CHUNK = 1 << 20  # bytes read at a time
 ENTRIES = 4096  # files and folders under one folder
 DEPTH = 8  # of folders within each other
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Folder:
@@ -95,27 +94,18 @@ class Folder:
         where = self.path / relative
         try:
             with self._folder(relative.parent) as folder, self._file(folder, relative) as descriptor:
-                size = os.fstat(descriptor).st_size
-                if size > limit or (exactly and size != limit):
-                    raise BundleError(self._of_another_size(where, size, limit, exactly))
-                left = limit
-                while chunk := os.read(descriptor, min(most, left + 1)):
+                size, left = os.fstat(descriptor).st_size, limit
+                if exactly and size != limit:
+                    raise BundleError(f"{where} has {size:,} bytes where the manifest says {limit:,}")
+                for chunk in chunks(descriptor, limit, most):
                     left -= len(chunk)
-                    if left < 0:
-                        break
                     yield chunk
-                if left < 0 or (exactly and left):
+                if exactly and left:
                     raise BundleError(f"{where} has changed while it was read")
         except FileNotFoundError:
             raise
         except OSError as error:
             raise BundleError(f"{where} cannot be read: {error.strerror}") from error
-
-    @staticmethod
-    def _of_another_size(where: Path, size: int, limit: int, exactly: bool) -> str:
-        if exactly:
-            return f"{where} has {size:,} bytes where the manifest says {limit:,}"
-        return f"{where} has {size:,} bytes, which is larger than {limit:,}; none is"
 
     @contextmanager
     def _folder(self, relative: PurePosixPath) -> Iterator[int]:
@@ -140,20 +130,17 @@ class Folder:
 
     @contextmanager
     def _file(self, folder: int, relative: PurePosixPath) -> Iterator[int]:
-        """A plain file. It is looked at before it is opened, since opening a device can do something, and after."""
-        self._require_plain(relative, os.stat(relative.name, dir_fd=folder, follow_symlinks=False).st_mode)
-        descriptor = os.open(relative.name, _FILE, dir_fd=folder)
+        descriptor = open_regular(relative.name, folder, links=False)
         try:
-            self._require_plain(relative, os.fstat(descriptor).st_mode)
             yield descriptor
         finally:
             os.close(descriptor)
 
     def _require_plain(self, relative: PurePosixPath, mode: int) -> None:
-        if stat.S_ISLNK(mode):
-            raise BundleError(f"{self.path / relative} is a link; only plain files are read")
-        if not stat.S_ISREG(mode):
-            raise BundleError(f"{self.path / relative} is no file but a folder, pipe or device; only files are read")
+        try:
+            require_regular(mode)
+        except OSError as error:
+            raise BundleError(f"{self.path / relative} cannot be read: {error.strerror}") from error
 
     def _require(self, path: str, digest: str, sha256: str) -> None:
         if digest != sha256:

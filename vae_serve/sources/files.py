@@ -14,7 +14,7 @@ from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.described import Described
 from vae_serve.sources.listing import EXTENSIONS, open_far
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
-from vae_serve.sources.regular import TO_READ
+from vae_serve.storage.regular import TO_READ
 
 FILE_LIMIT = 1 << 29  # bytes; no picture within `pixels.PIXEL_LIMIT` needs more
 READ_AT_ONCE = 1 << 16  # bytes

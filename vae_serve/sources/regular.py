@@ -1,4 +1,4 @@
-"""Regular files, opened so that nothing blocks or never ends, and read by position."""
+"""Regular files of a source, read by position."""
 
 import os
 import stat
@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import SourceError
+from vae_serve.storage import regular
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a FIFO waits for a writer
-
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
 
 
 def status(path: Path) -> os.stat_result | None:
@@ -48,17 +39,11 @@ def open_regular(path: Path) -> int:
     about = status(path)
     if about is None:
         raise SourceError(f"{path} is not there")
-    _refuse_other(path, about)  # before it is opened, which a device may notice
     try:
-        file = os.open(path, TO_READ)
+        return regular.open_regular(path)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        _refuse_other(path, os.fstat(file))
-    except SourceError:
-        os.close(file)
-        raise
-    return file
+        advice = "; a list of paths is read from a pipe as -" if stat.S_ISFIFO(about.st_mode) else ""
+        raise SourceError(f"{path} cannot be read: {error.strerror}{advice}") from error
 
 
 @contextmanager
@@ -75,13 +60,6 @@ def regular_file(path: Path) -> Iterator[int]:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     finally:
         os.close(file)
-
-
-def _refuse_other(path: Path, about: os.stat_result) -> None:
-    kind = stat.S_IFMT(about.st_mode)
-    if kind != stat.S_IFREG:
-        advice = "; a list of paths is read from a pipe as -" if kind == stat.S_IFIFO else ""
-        raise SourceError(f"{path} is {_KINDS.get(kind, 'no file')}, where a regular file is needed{advice}")
 
 
 def file_stamp(file: int) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""Where results go: a Store, and giving a finished file or folder its name, whole or not at all."""
+"""Files on disk: a Store for results, a finished file or folder under its name or nothing, bounded reading."""

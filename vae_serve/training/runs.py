@@ -13,13 +13,12 @@ Finding and listing runs needs no Keras; opening their networks does.
 
 import json
 import os
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vae_serve.errors import RunError
+from vae_serve.storage import regular
 from vae_serve.storage.publish import Destination, publish_folder, replace_file
 from vae_serve.training import record as records
 from vae_serve.training.record import Json
@@ -27,7 +26,6 @@ from vae_serve.training.record import Json
 RECORD = "run.json"
 RECORD_LIMIT = 1 << 20  # bytes; a record has some three kilobytes
 RUNS = Path("runs")
-CHUNK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -152,29 +150,11 @@ def read_plain(file: Path, limit: int) -> bytes:
         RunError: it cannot be read, is no plain file, or is larger.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        try:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise RunError(f"{file} is a pipe, a device or a folder, not a file")
-            with os.fdopen(descriptor, "rb", closefd=False) as opened:
-                contents = b"".join(_chunks(opened, limit + 1))
-        finally:
-            os.close(descriptor)
+        return regular.read_file(file, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}") from error
-    if len(contents) > limit:
-        raise RunError(f"{file} has {about.st_size:,} bytes; more than {limit:,} are not read")
-    return contents
-
-
-def _chunks(file: BinaryIO, most: int) -> Iterator[bytes]:
-    """The first `most` bytes; to read them in one go would reserve room for all."""
-    while chunk := file.read(min(most, CHUNK)):
-        most -= len(chunk)
-        yield chunk
 
 
 def create(path: Path, files: dict[str, bytes], record: Json, overwrite: bool) -> None:
