@@ -157,8 +157,8 @@ def find(model: Path | None, exports: Path = Path("exports")) -> Path:
     # [!.]: a name that begins with a dot is an export that has not finished
     changed: dict[Path, int] = {}
     for file in exports.glob(f"[!.]*/{MANIFEST}"):
-        with suppress(OSError):  # gone since
-            changed[file.parent] = file.lstat().st_mtime_ns
+        with suppress(OSError):  # gone since, or a link to nowhere, which glob gives from Python 3.12 on
+            changed[file.parent] = file.stat().st_mtime_ns
     if changed:
         return max(sorted(changed), key=lambda folder: changed[folder])
     return packaged_bundle()
