@@ -81,17 +81,9 @@ def _job(request: _Request, progress: Progress, note: Note) -> Generator[None, N
     yield from ()
     bundle = request.bundle
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    done = task.reconstruct(request.begun.open(note), bundle, rule, request.options, progress)
-    return ReconstructSummary(
-        model=bundle.path,
-        out=done.out,
-        pictures=done.pictures,
-        failed=done.failed,
-        sheets=done.sheets,
-        mean_mse=done.mean_mse,
-        mean_reconstruction=done.mean_reconstruction,
-        worst=Worst(done.worst.path, done.worst.reconstruction) if done.worst else None,
-    )
+    fields = task.reconstruct(request.begun.open(note), bundle, rule, request.options, progress)
+    worst = fields.pop("worst")
+    return ReconstructSummary(model=bundle.path, worst=worst and Worst(**worst), **fields)
 
 
 def default_name(source: "PictureSource") -> str:

@@ -89,29 +89,15 @@ class FolderWriter:
         return self.NAME
 
 
-class ZipWriter:
-    """A .zip of PNG files, stored: they are compressed as it is."""
-
-    suffix = ".records"
-    results: tuple[str, ...] = (f"{STATE}/pictures.zip",)
-    is_earlier: IsEarlier = staticmethod(earlier.is_zip)
+class _ShardWriter:
+    """A shard is a file, which the job commits; `finish` makes one of all of them. Nothing is open meanwhile."""
 
     def __init__(self, pictures: int, numbering: Numbering) -> None:
-        self._name = numbering.name
+        self._numbering = numbering
         self.least_bytes = pictures * png.LEAST_BYTES
 
     def open(self, job: Job) -> None:
         """Nothing to ready."""
-
-    def add(self, start: int, pictures: Bytes, z: Floats) -> bytes:
-        """The files' records in the archive."""
-        return b"".join(
-            zips.record(self._name(index), png.encode(picture)) for index, picture in enumerate(pictures, start)
-        )
-
-    def shard(self, name: str, pieces: list[bytes]) -> Files:
-        """A shard is a run of records."""
-        return {name: lambda file: file.writelines(pieces)}
 
     def detached(self) -> Self:
         """It has nothing open."""
@@ -124,6 +110,25 @@ class ZipWriter:
     def close(self) -> None:
         """Nothing to close."""
 
+
+class ZipWriter(_ShardWriter):
+    """A .zip of PNG files, stored: they are compressed as it is."""
+
+    suffix = ".records"
+    results: tuple[str, ...] = (f"{STATE}/pictures.zip",)
+    is_earlier: IsEarlier = staticmethod(earlier.is_zip)
+
+    def add(self, start: int, pictures: Bytes, z: Floats) -> bytes:
+        """The files' records in the archive."""
+        return b"".join(
+            zips.record(self._numbering.name(index), png.encode(picture))
+            for index, picture in enumerate(pictures, start)
+        )
+
+    def shard(self, name: str, pieces: list[bytes]) -> Files:
+        """A shard is a run of records."""
+        return {name: lambda file: file.writelines(pieces)}
+
     def finish(self, job: Job, points: LatentSource) -> str:
         """The shards one after another, and the archive's directory."""
         if not job.finished:
@@ -132,19 +137,12 @@ class ZipWriter:
         return "pictures.zip"
 
 
-class ParquetWriter:
+class ParquetWriter(_ShardWriter):
     """A Parquet file: `index`, `image` (PNG bytes and name, as Hugging Face's datasets keep them), `z`."""
 
     suffix = ".parquet"
     results: tuple[str, ...] = (f"{STATE}/pictures.parquet",)
     is_earlier: IsEarlier = staticmethod(earlier.is_table)
-
-    def __init__(self, pictures: int, numbering: Numbering) -> None:
-        self._numbering = numbering
-        self.least_bytes = pictures * png.LEAST_BYTES
-
-    def open(self, job: Job) -> None:
-        """Nothing to ready."""
 
     def add(self, start: int, pictures: Bytes, z: Floats) -> tuple[range, list[bytes], Floats]:
         """Indices, files and each picture's points one after another."""
@@ -166,17 +164,6 @@ class ParquetWriter:
             "z": writers.vectors(np.concatenate([z for _, _, z in pieces])),
         }
         return {name: lambda file: writers.write_parquet(file, columns)}
-
-    def detached(self) -> Self:
-        """It has nothing open."""
-        return self
-
-    def place(self, start: int, files: Files) -> Files:
-        """They are committed as they are."""
-        return files
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def finish(self, job: Job, points: LatentSource) -> str:
         """The shards as the row groups of one file."""

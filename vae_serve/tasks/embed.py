@@ -155,12 +155,12 @@ def _spec(source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: E
         opened_source(source),
         opened_bundle(bundle),
         rule,
-        result,
         plan,
-        options.seed,
         options.workers,
-        options.batch,
         options.picture_timeout,
+        result,
+        options.seed,
+        options.batch,
     )
 
 

@@ -2,30 +2,31 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.images.pixels import Bytes, PixelRule, to_bytes
-from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes, rows_within
+from vae_serve.images.pixels import Bytes, to_bytes
+from vae_serve.jobs.decode_lanes import DecodedRows, rows_within
 from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.folder import Count, Fields
-from vae_serve.jobs.plan import Plan, Shard
+from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model import samplers
-from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import VectorResult
 from vae_serve.sources.arrays import Arrays
-from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import not_finite
+from vae_serve.tasks.picture_work import PictureSpec, PictureWork
 from vae_serve.tasks.source_plan import lengths_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from vae_serve.model.model import Model
 
 # onnxruntime and pyarrow are imported where they are first needed: while they load, other processes decode already.
 
@@ -47,44 +48,23 @@ RECORD: Fields = {  # a shard's
 }
 
 
-@dataclass(frozen=True)
-class EmbedSpec:
+class EmbedSpec(PictureSpec, frozen=True):
     """What to embed, with what, and how."""
 
-    source: Described[Pictures | Arrays]
-    bundle: Described[Bundle]
-    rule: PixelRule
     result: VectorResult
-    plan: Plan
     seed: int
     """Of `z`."""
-    workers: int
-    """Decoding processes, and threads that run the encoder."""
     batch: int
     """Rows a call of the encoder."""
-    picture_timeout: float
-    """Seconds that one picture may take to decode."""
-
-    def for_shard(self, shard: Shard) -> "EmbedSpec":
-        """The same, with the names of one shard's pictures alone."""
-        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)))
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "EmbedWork":
         """Begins to decode; opens the encoder meanwhile."""
-        begun_ns = time.time_ns()
-        source = self.source.open()
+        return EmbedWork(self, missing, private)
+
+    def rows_per_batch(self, source: Pictures | Arrays) -> int:
+        """Some calls of the encoder, as far as memory allows."""
         wanted = max(ARRAY_ROWS if isinstance(source, Arrays) else BATCH_ROWS, self.batch)
-        rows = max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
-        decoding = DecodeLanes(
-            source,
-            self.rule,
-            missing,
-            rows,
-            workers=self.workers,
-            picture_timeout=self.picture_timeout,
-            private=private,
-        )
-        return EmbedWork(self, source, decoding, begun_ns)
+        return max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
 
 
 @dataclass
@@ -111,29 +91,15 @@ class EncodedRows:
         return len(self.failures)
 
 
-@dataclass
-class EmbedWork:
+class EmbedWork(PictureWork[EmbedSpec]):
     """The missing shards of an `embed` job, under way."""
 
-    spec: EmbedSpec
-    source: Pictures | Arrays
-    decoding: DecodeLanes
-    begun_ns: int
+    def _opened_model(self) -> "Model":
+        from vae_serve.model.model import Model
 
-    def __post_init__(self) -> None:
-        try:
-            from vae_serve.model.model import Model
-
-            self._model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
-            self._model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
-        except BaseException:
-            self.decoding.stop(finished=False)
-            raise
-
-    @property
-    def lanes(self) -> Sequence[Iterator[DecodedRows]]:
-        """Decoded batches."""
-        return self.decoding.lanes
+        model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
+        model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
+        return model
 
     def prepare(self) -> None:
         """Loads pyarrow before the first shard is full."""
@@ -197,7 +163,3 @@ class EmbedWork:
             },
         }
         return ShardResult({self.spec.plan.part(shard): lambda file: writers.write_parquet(file, columns)}, record)
-
-    def stop(self, finished: bool) -> None:
-        """Ends the decoding."""
-        self.decoding.stop(finished)

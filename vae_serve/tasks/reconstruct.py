@@ -14,7 +14,6 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vae_serve.errors import OutputError
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
@@ -47,28 +46,15 @@ class ReconstructOptions:
     """Of `jobs.engines.ENGINES`."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a job came to. Means are over the pictures that could be read; None where there was none."""
-
-    out: Path
-    pictures: int
-    failed: int
-    sheets: int
-    mean_mse: float | None
-    """Of pixels 0..1."""
-    mean_reconstruction: float | None
-    """Nats for each picture."""
-    worst: Worst | None
-
-
 def reconstruct(
     source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: ReconstructOptions, report: Report
-) -> Summary:
+) -> Json:
     """Writes the sheets and the table into `options.out`, which appears when it is whole.
 
     The error is that of the reconstruction from z_mean: `mse` over pixels 0..1, and `reconstruction`, the negative log
     likelihood of the picture in nats, the training loss' first term (`metrics.bernoulli_nats`).
+
+    Returns the fields of the API's `ReconstructSummary`, all but `model`.
 
     Raises:
         SourceError: arrays of another shape than the model's, pictures have changed, or a decoder crashed.
@@ -130,21 +116,18 @@ def _row_groups(parts: Iterator[BinaryIO]) -> Iterator[pa.Table]:
             yield file.read_row_group(number, use_threads=False)
 
 
-def _summary(out: Path, records: list[Json], sheets: int) -> Summary:
+def _summary(out: Path, records: list[Json], sheets: int) -> Json:
     pictures, failed = sum(record["rows"] for record in records), sum(record["failed"] for record in records)
     fine = pictures - failed
-    try:
-        mse = sum(sum_ for record in records for sum_ in record["mse"])
-        nats = sum(sum_ for record in records for sum_ in record["reconstruction"])
-        worst = [Worst(**record["worst"]) for record in records if record["worst"]]
-    except TypeError as error:
-        raise OutputError(f"a record of {out} is damaged ({error}); start again with --overwrite") from error
-    return Summary(
-        out,
-        pictures,
-        failed,
-        sheets,
-        mse / fine if fine else None,
-        nats / fine if fine else None,
-        max(worst, key=lambda picture: picture.reconstruction, default=None),
-    )
+    mse = sum(sum_ for record in records for sum_ in record["mse"])
+    nats = sum(sum_ for record in records for sum_ in record["reconstruction"])
+    worst: list[Worst] = [record["worst"] for record in records if record["worst"]]
+    return {
+        "out": out,
+        "pictures": pictures,
+        "failed": failed,
+        "sheets": sheets,
+        "mean_mse": mse / fine if fine else None,
+        "mean_reconstruction": nats / fine if fine else None,
+        "worst": max(worst, key=lambda picture: picture["reconstruction"], default=None),
+    }

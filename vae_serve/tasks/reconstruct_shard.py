@@ -1,10 +1,9 @@
 """A shard of `reconstruct`: its pictures through both networks, to sheets of pairs and a table of errors."""
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,17 @@ import pyarrow as pa
 from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
-from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
+from vae_serve.jobs.decode_lanes import DecodedRows
 from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.folder import Count, Fields
-from vae_serve.jobs.plan import STATE, Plan, Shard
+from vae_serve.jobs.plan import STATE, Shard
 from vae_serve.jobs.task import ShardResult
-from vae_serve.model.bundle import Bundle
-from vae_serve.model.model import Model
 from vae_serve.results import tables, writers
 from vae_serve.sources.arrays import Arrays
-from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
 from vae_serve.tasks.checks import not_finite
+from vae_serve.tasks.picture_work import PictureSpec, PictureWork
 from vae_serve.tasks.source_plan import lengths_sha256
 
 Doubles = npt.NDArray[np.float64]
@@ -39,12 +36,12 @@ SHARD_BYTES = 64 << 20  # of its sheets, before they are compressed
 FOLDER = f"{STATE}/result"  # which gets the result's name
 
 
-@dataclass(frozen=True)
-class Worst:
+class Worst(TypedDict):
     """The picture with the largest error."""
 
     path: str
     reconstruction: float
+    """Nats."""
 
 
 RECORD: Fields = {
@@ -75,37 +72,16 @@ def rows_per_shard(rule: PixelRule) -> int:
     return pairs * max(1, min(SHARD_ROWS // pairs, SHARD_BYTES // (pairs * pair_bytes)))
 
 
-@dataclass(frozen=True)
-class ReconstructSpec:
+class ReconstructSpec(PictureSpec, frozen=True):
     """What to reconstruct, with what."""
 
-    source: Described[Pictures | Arrays]
-    bundle: Described[Bundle]
-    rule: PixelRule
-    plan: Plan
-    workers: int
-    """Decoding processes, and threads that run the networks."""
-    picture_timeout: float
-    """Seconds that one picture may take to decode."""
-
-    def for_shard(self, shard: Shard) -> "ReconstructSpec":
-        """The same, with the names of one shard's pictures alone."""
-        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)))
-
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "ReconstructWork":
-        """Begins to decode, a sheet's pictures at a time; opens the networks meanwhile."""
-        begun_ns = time.time_ns()
-        source = self.source.open()
-        decoding = DecodeLanes(
-            source,
-            self.rule,
-            missing,
-            per_sheet(self.rule),
-            workers=self.workers,
-            picture_timeout=self.picture_timeout,
-            private=private,
-        )
-        return ReconstructWork(self, source, decoding, begun_ns)
+        """Begins to decode; opens the networks meanwhile."""
+        return ReconstructWork(self, missing, private)
+
+    def rows_per_batch(self, source: Pictures | Arrays) -> int:
+        """A sheet's pictures."""
+        return per_sheet(self.rule)
 
 
 @dataclass(frozen=True)
@@ -135,26 +111,8 @@ class Sheet:
         return len(self.failures)
 
 
-@dataclass
-class ReconstructWork:
+class ReconstructWork(PictureWork[ReconstructSpec]):
     """The missing shards of a `reconstruct` job, under way."""
-
-    spec: ReconstructSpec
-    source: Pictures | Arrays
-    decoding: DecodeLanes
-    begun_ns: int
-
-    def __post_init__(self) -> None:
-        try:
-            self._model = Model(self.spec.bundle.open(), threads=1)  # the lanes bring the threads
-        except BaseException:
-            self.decoding.stop(finished=False)
-            raise
-
-    @property
-    def lanes(self) -> Sequence[Iterator[DecodedRows]]:
-        """Decoded batches, each of one sheet."""
-        return self.decoding.lanes
 
     def prepare(self) -> None:
         """Nothing to import."""
@@ -194,10 +152,6 @@ class ReconstructWork:
         }
         return ShardResult({**files, self.spec.plan.part(shard): lambda file: writers.write_tables(file, rows)}, record)
 
-    def stop(self, finished: bool) -> None:
-        """Ends the decoding."""
-        self.decoding.stop(finished)
-
 
 def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
     decoded = sheet.decoded
@@ -216,7 +170,7 @@ def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _worst(source: Pictures | Arrays, sheets: list[Sheet]) -> dict[str, Any] | None:
+def _worst(source: Pictures | Arrays, sheets: list[Sheet]) -> Worst | None:
     """The picture with the largest error, the first of several; None where no picture could be read."""
     worst: tuple[float, int] | None = None
     for sheet in sheets:
