@@ -1,13 +1,9 @@
 """A training from its configuration to a finished run."""
 
 import math
-import signal
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +15,6 @@ import tensorflow as tf
 
 from vae_serve.cores import cores
 from vae_serve.errors import DivergedError, RunError, UsageError
-from vae_serve.evaluate import metrics
 from vae_serve.training import (
     architectures,
     checkpoints,
@@ -27,7 +22,6 @@ from vae_serve.training import (
     gate_inputs,
     kernels,
     nonfinite,
-    pictures,
     runs,
     schedule,
     state,
@@ -36,9 +30,11 @@ from vae_serve.training import record as records
 from vae_serve.training.checkpoints import Position
 from vae_serve.training.config import Config
 from vae_serve.training.data import Dataset, require_same
+from vae_serve.training.finish import finish
 from vae_serve.training.history import Row, as_csv, to_tensorboard
+from vae_serve.training.interrupts import polite_interrupts
 from vae_serve.training.loop import Loop, to_model
-from vae_serve.training.model import VariationalAutoencoder, decode_with, encode_with
+from vae_serve.training.model import VariationalAutoencoder
 from vae_serve.training.record import Json
 
 CALL_SECONDS = 0.5  # of training in one call: how long Ctrl-C and the progress bar wait
@@ -144,7 +140,7 @@ class _Training:
         started = time.monotonic()
         runs.write_record(self.path, record)
         try:
-            with _polite_interrupts() as interrupted:
+            with polite_interrupts() as interrupted:
                 self._phases(interrupted)
         except KeyboardInterrupt:
             runs.write_record(self.path, {**record, "status": "interrupted"})
@@ -157,7 +153,9 @@ class _Training:
             raise RunError(
                 f"out of memory with --batch-size {self.config.batch_size}; try {smaller}, and halve it until it fits"
             ) from error
-        return self._finish(record, round(time.monotonic() - started, 1))
+        seconds = round(time.monotonic() - started, 1)
+        networks = self.encoder, self.decoder
+        return finish(self.path, self.config, self.data, networks, self.history, record, seconds)
 
     def _phases(self, interrupted: Callable[[], bool]) -> None:
         restored = checkpoints.newest(self.path / "checkpoints")
@@ -302,39 +300,6 @@ class _Training:
             first += phase.epochs
         raise RunError(f"{self.path} has no epoch {epoch}")
 
-    def _finish(self, record: Json, seconds: float) -> runs.Run:
-        # Plain networks again: float32, and layers that load anywhere.
-        keras.config.set_dtype_policy("float32")
-        encoder, decoder = architectures.build(self.config.arch, self.data.image_shape, self.config.latent_dim)
-        for network, trained in ((encoder, self.encoder), (decoder, self.decoder)):
-            network.set_weights(trained.get_weights())
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, f"{network.name}.keras")
-                network.save(file)
-                runs.write_whole(self.path / file.name, file.read_bytes())
-        test_images = self.data.test_images
-        with np.errstate(over="ignore", invalid="ignore"):  # a figure that is not finite becomes null in the record
-            elbo = metrics.elbo(encode_with(encoder), decode_with(decoder), test_images)
-        pictures.write(
-            self.path / "plots",
-            encode_with(encoder),
-            decode_with(decoder),
-            test_images,
-            self.data.test_labels,
-            self.history,
-        )
-        record = {
-            **record,
-            "status": "finished",
-            "metrics": {"test": metrics.summary(elbo, len(test_images), metrics.DRAWS), "last_epoch": self.history[-1]},
-            "seconds": seconds,
-        }
-        if "gate" not in record:  # begun by an older version
-            contents, record["gate"] = gate_inputs.packed(gate_inputs.chosen(test_images))
-            runs.write_whole(self.path / gate_inputs.FILE, contents)
-        runs.write_record(self.path, record)
-        return runs.load(self.path)
-
 
 def data_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
     """The rows 0..count in the order of an epoch: a function of (seed, epoch, count) alone."""
@@ -349,23 +314,3 @@ def _train_count(config: Config, images: int) -> int:
             f"--batch-size {config.batch_size} is more than the {count} images to train on; ask for at most {count}"
         )
     return count
-
-
-@contextmanager
-def _polite_interrupts() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets the step end, the second one does not wait. Other threads than the main one get none."""
-    interrupted = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def ask(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: interrupted
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
