@@ -35,9 +35,9 @@ def verify(
         from vae_serve.training import backend, runs
 
         backend.start("verify --against")
-        from vae_serve.exporting import build
+        from vae_serve.exporting import comparison
 
-        repeated = max(report["largest"] for report in build.compare(loaded, runs.load(against)))
+        repeated = max(report["largest"] for report in comparison.compare(loaded, runs.load(against)))
         if not quiet:
             console.say(f"{bundle} is what {against} gives: at most {repeated:.1e} from the trained model")
     if as_json:

@@ -1,24 +1,18 @@
 """A finished run becomes a bundle: it is converted, compared by the gate, and only then published."""
 
-import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 import keras
 import msgspec
-import numpy as np
 
 from vae_serve import __version__
-from vae_serve.errors import BundleError, ParityError
-from vae_serve.exporting import conformance, gate
+from vae_serve.exporting import comparison, conformance, gate
 from vae_serve.exporting.card import card
 from vae_serve.exporting.convert import bytes_input, litert
 from vae_serve.exporting.convert.onnx import OPSET, check_opset, ir_version, to_onnx
@@ -30,7 +24,6 @@ from vae_serve.exporting.passes.fold import folded
 from vae_serve.exporting.passes.space_to_depth import blocked
 from vae_serve.model import bundle, plain, saved_model
 from vae_serve.model import manifest as manifests
-from vae_serve.model.bundle import Bundle
 from vae_serve.model.manifest import (
     Form,
     Graph,
@@ -40,13 +33,9 @@ from vae_serve.model.manifest import (
     Parity,
     ParityReport,
     PixelType,
-    Role,
-    graph_spec,
 )
-from vae_serve.model.memory import CALL_LIMIT, CallMemory
 from vae_serve.model.parity import TOLERANCE
 from vae_serve.storage.publish import Destination, publish_folder
-from vae_serve.training import gate_inputs
 from vae_serve.training.runs import Run
 
 FORMATS = ("onnx", "savedmodel", "litert")
@@ -116,101 +105,22 @@ def _stable(manifest: Manifest) -> Json:
     return {**msgspec.structs.asdict(manifest), "graphs": graphs, "files": None, "parity": None}
 
 
-def compare(loaded: Bundle, run: Run) -> list[Json]:
-    """The gate once more: every graph of a bundle against the run that it should come from.
-
-    Raises:
-        ParityError: it came from another run, or differs.
-        BundleError: there is nothing in it that can be run.
-    """
-    manifest = loaded.manifest
-    encoder, decoder = run.encoder(), run.decoder()
-    if weights_sha256(encoder, decoder) != manifest.weights_sha256:
-        raise ParityError(
-            f"{loaded.path} was exported from other weights ({manifest.weights_sha256[:12]}) than those of {run.path} "
-            f"({weights_sha256(encoder, decoder)[:12]})"
-        )
-    reports: list[Json] = []
-    for reference in _references(run, encoder, decoder):
-        for graph in manifest.of_role(reference.spec.role):
-            float_graph = loaded.graphs[f"{reference.name}.onnx"]
-            reports += _check_onnx(
-                encoder, _of_variant(reference, graph.variant), loaded.graphs[graph.file], float_graph
-            )
-        if f"saved_model/{reference.name}/1/saved_model.pb" in loaded.paths:
-            other = _of_variant(reference, manifest.signature_pixels)
-            with _saved_model(loaded, reference.spec.role) as (folder, most):
-                run_saved_model = gate.run_savedmodel(folder, other.spec)
-                bounded = partial(gate.in_chunks, run_saved_model, chunk=most)
-                reports += gate.check(other, "SavedModel", bounded)
-    if not reports:
-        raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")
-    return reports
-
-
 def _is_bundle(path: Path) -> bool:
     manifest = path / bundle.MANIFEST
     return manifest.is_file() and not manifest.is_symlink()
 
 
-def _check_onnx(encoder: keras.Model, reference: Reference, contents: bytes, float_graph: bytes) -> list[Json]:
-    """The gate for an ONNX file; one that takes bytes gives besides, at all 256 levels, the bits of that of floats."""
-    reports = gate.check_onnx(reference, contents)
-    if reference.spec.inputs[0].dtype == "uint8" and contents is not float_graph:
-        levels = gate.levels(reference.inputs.shape[1:])
-        run = gate.run_onnx(contents, reference.spec, "full optimisation")
-        gate.check(gate.encoder_reference(encoder, reference.spec, levels), "ONNX, an image of each level", run)
-        gate.require_same_bits(np.concatenate([levels, reference.inputs]), contents, reference.spec, float_graph)
-    return reports
-
-
-@contextmanager
-def _saved_model(loaded: Bundle, role: Role) -> Iterator[tuple[str, int]]:
-    """A copy of a bundle's SavedModel, and how many rows a call may have.
-
-    It is of the bytes that were hashed and checked: TensorFlow opens files itself.
-    """
-    memory = CallMemory(0, saved_model.check(loaded)[role].row_bytes)
-    prefix = f"saved_model/{role}/1/"
-    with tempfile.TemporaryDirectory() as folder:
-        for path in loaded.paths:
-            if path.startswith(prefix):
-                target = Path(folder, path.removeprefix(prefix))
-                target.parent.mkdir(exist_ok=True)
-                target.write_bytes(loaded.read(path))
-        yield folder, memory.largest_batch(CALL_LIMIT)
-
-
-def _references(run: Run, encoder: keras.Model, decoder: keras.Model) -> tuple[Reference, Reference]:
-    """Both networks with images as floats."""
-    shape, latent_dim = run.image_shape, run.record["config"]["latent_dim"]
-    inputs = gate.encoder_reference(encoder, graph_spec("encoder", "float32", shape, latent_dim), gate_inputs.of(run))
-    decoder_spec = graph_spec("decoder", "float32", shape, latent_dim)
-    return inputs, gate.decoder_reference(decoder, decoder_spec, inputs.expected[0])
-
-
-def _of_variant(reference: Reference, variant: PixelType) -> Reference:
-    """The same network, rows and truth for a copy of another variant."""
-    (image,) = (tensor for tensor in (*reference.spec.inputs, *reference.spec.outputs) if tensor.name == "image")
-    height, width, channels = map(int, image.shape[1:])
-    latent_dim = int(
-        (*reference.spec.inputs, *reference.spec.outputs)[0 if reference.name == "decoder" else 1].shape[1]
-    )
-    spec = graph_spec(reference.spec.role, variant, (height, width, channels), latent_dim)
-    return gate.of_bytes(reference, spec) if spec.inputs[0].dtype == "uint8" else replace(reference, spec=spec)
-
-
 def _write(options: Export, folder: Path) -> Manifest:
     run = options.run
     encoder, decoder = run.encoder(), run.decoder()
-    references = _references(run, encoder, decoder)
-    draft = _manifest(options, references, weights_sha256(encoder, decoder))
+    references = comparison.references(run, encoder, decoder)
+    draft = _manifest(options, references, comparison.weights_sha256(encoder, decoder))
     metadata = _metadata(draft, references)
     reports: list[Json] = []
     graphs: list[Graph] = []
     for reference, model in zip(references, (encoder, decoder), strict=True):
         network = deployed(model, options.form)
-        other = _of_variant(reference, draft.signature_pixels)  # SavedModel and LiteRT have one variant
+        other = comparison.of_variant(reference, draft.signature_pixels)  # SavedModel and LiteRT have one variant
         function = gate.run_function(serving_function(network, other.spec), other.spec)
         reports += gate.check(other, "Keras, folded", function)
         if "savedmodel" in options.formats:
@@ -221,11 +131,11 @@ def _write(options: Export, folder: Path) -> Manifest:
             contents = to_onnx(network, reference.spec, options.opset, metadata)
             files = [(reference, contents)]
             if reference.name == "encoder" or options.pixels == "uint8":
-                of_bytes = _of_variant(reference, "uint8")
+                of_bytes = comparison.of_variant(reference, "uint8")
                 files.append((of_bytes, _bytes_variant(network, contents, of_bytes.spec, options.opset, metadata)))
             for variant, file in files:
                 (folder / variant.spec.file).write_bytes(file)
-                graphs.append(_graph(variant, _check_onnx(encoder, variant, file, contents)))
+                graphs.append(_graph(variant, comparison.check_onnx(encoder, variant, file, contents)))
         if "litert" in options.formats:
             contents = litert.to_litert(network, other.spec)
             (folder / litert.file_of(other.spec)).write_bytes(contents)
@@ -311,13 +221,3 @@ def bundle_name(run: Path) -> str:
 def deployed(model: keras.Model, form: str) -> Network:
     """A trained model as it is exported: folded, and for the form `blocks` with its narrow maps in blocks."""
     return blocked(folded(model, extra_channel=False)) if form == "blocks" else folded(model)
-
-
-def weights_sha256(*models: keras.Model) -> str:
-    """A fingerprint of all weights, in the models' order, with their shapes; float32 little-endian."""
-    digest = hashlib.sha256()
-    for model in models:
-        for weight in model.get_weights():
-            digest.update(str(weight.shape).encode())
-            digest.update(np.ascontiguousarray(weight, "<f4").data)
-    return digest.hexdigest()
