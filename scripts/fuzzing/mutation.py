@@ -13,11 +13,11 @@ import random
 import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzzing import seeds
+from fuzzing.seeds import compression
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -52,7 +52,7 @@ class Material:
     @classmethod
     def of(cls, inputs: Sequence[bytes]) -> "Material":
         """Of a target's seeds."""
-        return cls(inputs, [*_WORDS, *seeds.dictionary(inputs)])
+        return cls(inputs, [*_WORDS, *_dictionary(inputs)])
 
 
 _WORDS = [
@@ -73,6 +73,16 @@ _WORDS = [
     b"\\ud800",
     b"\xff\xfe",
 ]
+
+
+def _dictionary(seeds: Iterable[bytes]) -> Iterator[bytes]:
+    """Short words that occur in some seeds: what an edit inserts or overwrites with."""
+    words: dict[bytes, None] = {}
+    for seed in seeds:
+        words |= dict.fromkeys(re.findall(rb"[A-Za-z_][\w.-]{1,14}", seed[:20_000])[:200])
+    return iter(words)
+
+
 _NUMBERS = [
     0,
     1,
@@ -317,6 +327,8 @@ _SEALED_KEY = b"vae_serve.job"
 
 PLAIN = Shape()
 PNG, TAR, ZIP = Shape(png), Shape(tar), Shape(zip_)
-TAR_GZ, TAR_XZ, TAR_BZ2 = Shape(tar, _ungz, seeds.gz), Shape(tar, _unxz, seeds.xz), Shape(tar, _unbz2, seeds.bz2_)
+TAR_GZ = Shape(tar, _ungz, compression.gz)
+TAR_XZ = Shape(tar, _unxz, compression.xz)
+TAR_BZ2 = Shape(tar, _unbz2, compression.bz2_)
 GZ = Shape(_nothing, _ungz, lambda data: gzip.compress(data, mtime=0))
 SEALED = Shape(_nothing, _unseal, _seal)

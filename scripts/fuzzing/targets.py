@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fuzzing import mutation, seeds
+from fuzzing import mutation
 from fuzzing.mutation import PLAIN, Shape
+from fuzzing.seeds import BUNDLE, compression, graphs, pictures, records, sources
 from vae_serve.errors import RunError
 
 _ROWS = 64  # looked at from the front and from the end of a source
@@ -163,8 +164,8 @@ def _manifest(data: bytes) -> object:
 def _bundle() -> Path:
     """The packaged bundle's files, linked."""
     folder = room() / "bundle"
-    for file in seeds.BUNDLE.rglob("*"):
-        copy = folder / file.relative_to(seeds.BUNDLE)
+    for file in BUNDLE.rglob("*"):
+        copy = folder / file.relative_to(BUNDLE)
         if file.is_dir():
             copy.mkdir(parents=True)
         else:
@@ -277,7 +278,7 @@ def _job(sealed: bool) -> tuple[Path, Callable[[], Any], dict[str, bytes]]:
     rows = pa.table({"index": [0, 1], "path": ["a.png", "b.png"]})
     with open_job(folder, plan, RECORD) as job:
         for shard in plan.shards if sealed else plan.shards[:1]:
-            record = json.loads(seeds.job_record())
+            record = json.loads(records.job_record())
             job.commit(shard, {plan.part(shard): lambda file: pq.write_table(rows, file)}, record)
         if sealed:
             job.finish({"rows": 4})
@@ -312,7 +313,7 @@ def _conformance_rule(data: bytes) -> object:
     from vae_serve.model import bundle, conformance
 
     folder, rule = _bundle(), conformance.RULE
-    record = json.loads((seeds.BUNDLE / "manifest.json").read_bytes())
+    record = json.loads((BUNDLE / "manifest.json").read_bytes())
     for entry in record["files"]:
         if entry["path"] == rule:
             entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -322,7 +323,7 @@ def _conformance_rule(data: bytes) -> object:
 
 
 def _tar(pack: Callable[[bytes], bytes]) -> Callable[[], Sequence[bytes]]:
-    return lambda: seeds.packed(seeds.tars(), pack)
+    return lambda: compression.packed(sources.tars(), pack)
 
 
 def _by_name(*found: Target) -> dict[str, Target]:
@@ -330,48 +331,50 @@ def _by_name(*found: Target) -> dict[str, Target]:
 
 
 TARGETS = _by_name(
-    Target("onnx", seeds.onnx_graphs, _graph, longest=4 << 10),
-    Target("tensor", seeds.tensors, _tensor, longest=4 << 10),
-    Target("vectors", seeds.vectors, _vectors, longest=4 << 10),
-    Target("saved-model", seeds.saved_models, _saved_model, longest=8 << 10),
-    Target("manifest", seeds.manifests, _manifest),
-    Target("bundle", seeds.manifests, _load),
-    Target("conformance", seeds.conformance_rules, _conformance_rule),
-    Target("npy", seeds.npys, _source("x.npy"), longest=4 << 10),
-    Target("npz", seeds.npzs, _source("x.npz"), mutation.ZIP, longest=8 << 10),
-    Target("idx", seeds.idxs, _source("x-idx3-ubyte"), longest=4 << 10),
-    Target("idx-gz", lambda: seeds.packed(seeds.idxs(), seeds.gz), _source("x-idx3-ubyte.gz"), mutation.GZ),
-    Target("zip", seeds.zips, _source("x.zip"), mutation.ZIP, longest=8 << 10),
-    Target("tar", seeds.tars, _source("x.tar"), mutation.TAR),
-    Target("tar-gz", _tar(seeds.gz), _source("x.tar.gz"), mutation.TAR_GZ, longest=8 << 10),
-    Target("tar-xz", _tar(seeds.xz), _source("x.tar.xz"), mutation.TAR_XZ, longest=8 << 10),
-    Target("tar-bz2", _tar(seeds.bz2_), _source("x.tar.bz2"), mutation.TAR_BZ2, longest=8 << 10),
-    Target("parquet", seeds.picture_tables, _source("x.parquet"), longest=16 << 10),
-    Target("list", seeds.lists, _source("x.txt"), longest=4 << 10),
-    Target("pattern", seeds.patterns, _pattern, longest=1 << 10),
-    Target("latents-csv", seeds.latent_sheets, _latents("z.csv"), longest=4 << 10),
-    Target("latents-npy", seeds.latent_npys, _latents("z.npy"), longest=4 << 10),
-    Target("latents-npz", seeds.latent_npzs, _latents("z.npz"), mutation.ZIP, longest=8 << 10),
-    Target("latents-parquet", seeds.latent_tables, _latents("z.parquet"), longest=16 << 10),
-    Target("config", seeds.configs, _config, longest=4 << 10),
-    Target("run", seeds.run_records, _run_record),
-    Target("history", seeds.histories, _history, longest=4 << 10),
-    Target("checkpoint", seeds.checkpoint_notes, _checkpoint, longest=4 << 10),
-    Target("checkpoint-arrays", seeds.checkpoint_arrays, _checkpoint_arrays, mutation.ZIP, longest=8 << 10),
-    Target("gate-images", seeds.gate_images, _gate_images, mutation.ZIP, longest=8 << 10),
-    Target("train-npy", seeds.npys, _trained_on("t.npy"), longest=4 << 10),
-    Target("train-npz", seeds.npzs, _trained_on("t.npz"), mutation.ZIP, longest=8 << 10),
+    Target("onnx", graphs.onnx_graphs, _graph, longest=4 << 10),
+    Target("tensor", graphs.tensors, _tensor, longest=4 << 10),
+    Target("vectors", graphs.vectors, _vectors, longest=4 << 10),
+    Target("saved-model", graphs.saved_models, _saved_model, longest=8 << 10),
+    Target("manifest", records.manifests, _manifest),
+    Target("bundle", records.manifests, _load),
+    Target("conformance", records.conformance_rules, _conformance_rule),
+    Target("npy", sources.npys, _source("x.npy"), longest=4 << 10),
+    Target("npz", sources.npzs, _source("x.npz"), mutation.ZIP, longest=8 << 10),
+    Target("idx", sources.idxs, _source("x-idx3-ubyte"), longest=4 << 10),
+    Target(
+        "idx-gz", lambda: compression.packed(sources.idxs(), compression.gz), _source("x-idx3-ubyte.gz"), mutation.GZ
+    ),
+    Target("zip", sources.zips, _source("x.zip"), mutation.ZIP, longest=8 << 10),
+    Target("tar", sources.tars, _source("x.tar"), mutation.TAR),
+    Target("tar-gz", _tar(compression.gz), _source("x.tar.gz"), mutation.TAR_GZ, longest=8 << 10),
+    Target("tar-xz", _tar(compression.xz), _source("x.tar.xz"), mutation.TAR_XZ, longest=8 << 10),
+    Target("tar-bz2", _tar(compression.bz2_), _source("x.tar.bz2"), mutation.TAR_BZ2, longest=8 << 10),
+    Target("parquet", sources.picture_tables, _source("x.parquet"), longest=16 << 10),
+    Target("list", sources.lists, _source("x.txt"), longest=4 << 10),
+    Target("pattern", sources.patterns, _pattern, longest=1 << 10),
+    Target("latents-csv", sources.latent_sheets, _latents("z.csv"), longest=4 << 10),
+    Target("latents-npy", sources.latent_npys, _latents("z.npy"), longest=4 << 10),
+    Target("latents-npz", sources.latent_npzs, _latents("z.npz"), mutation.ZIP, longest=8 << 10),
+    Target("latents-parquet", sources.latent_tables, _latents("z.parquet"), longest=16 << 10),
+    Target("config", records.configs, _config, longest=4 << 10),
+    Target("run", records.run_records, _run_record),
+    Target("history", records.histories, _history, longest=4 << 10),
+    Target("checkpoint", records.checkpoint_notes, _checkpoint, longest=4 << 10),
+    Target("checkpoint-arrays", records.checkpoint_arrays, _checkpoint_arrays, mutation.ZIP, longest=8 << 10),
+    Target("gate-images", records.gate_images, _gate_images, mutation.ZIP, longest=8 << 10),
+    Target("train-npy", sources.npys, _trained_on("t.npy"), longest=4 << 10),
+    Target("train-npz", sources.npzs, _trained_on("t.npz"), mutation.ZIP, longest=8 << 10),
     Target("job-plan", lambda: _job_seeds("plan"), _job_file("plan"), longest=4 << 10),
     Target("job-record", lambda: _job_seeds("part"), _job_file("part"), longest=4 << 10),
     Target("job-sealed", lambda: _job_seeds(".job"), _job_file(".job"), mutation.SEALED, longest=16 << 10),
-    Target("earlier-result", seeds.earlier_results, _earlier, longest=8 << 10),
-    Target("orientation", seeds.orientations, _orientation, longest=4 << 10),
-    Target("png", seeds.pngs, _picture, mutation.PNG, longest=8 << 10),
-    Target("jpeg", seeds.jpegs, _picture, longest=8 << 10),
-    Target("gif", seeds.gifs, _picture, longest=8 << 10),
-    Target("bmp", seeds.bmps, _picture, longest=8 << 10),
-    Target("tiff", seeds.tiffs, _picture, longest=8 << 10),
-    Target("webp", seeds.webps, _picture, longest=8 << 10),
-    Target("avif", seeds.avifs, _picture, longest=8 << 10),
-    Target("ppm", seeds.ppms, _picture, longest=8 << 10),
+    Target("earlier-result", sources.earlier_results, _earlier, longest=8 << 10),
+    Target("orientation", pictures.orientations, _orientation, longest=4 << 10),
+    Target("png", pictures.pngs, _picture, mutation.PNG, longest=8 << 10),
+    Target("jpeg", pictures.jpegs, _picture, longest=8 << 10),
+    Target("gif", pictures.gifs, _picture, longest=8 << 10),
+    Target("bmp", pictures.bmps, _picture, longest=8 << 10),
+    Target("tiff", pictures.tiffs, _picture, longest=8 << 10),
+    Target("webp", pictures.webps, _picture, longest=8 << 10),
+    Target("avif", pictures.avifs, _picture, longest=8 << 10),
+    Target("ppm", pictures.ppms, _picture, longest=8 << 10),
 )
