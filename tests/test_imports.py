@@ -39,7 +39,6 @@ def test_the_serving_side_loads_no_training_package(module: str):
     [
         ("onnxruntime", "model/sessions.py"),
         ("imagecodecs", "images/fast.py"),
-        ("matplotlib", "evaluate/plots.py"),
         ("sklearn", "evaluate/label_figures.py"),
         ("tf2onnx", "exporting/convert/onnx.py"),
         ("ai_edge_litert", "exporting/convert/litert.py"),

@@ -8,7 +8,7 @@ what is shown.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from matplotlib.figure import Figure
 
 from vae_serve.images.pixels import tile, to_bytes
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
@@ -26,7 +29,7 @@ Labels = npt.NDArray[np.int64]
 # Paul Tol's "muted" set and black: https://personal.sron.nl/~pault/
 COLOURS = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#222222")
 TRAIN, VALIDATION = "#332288", "#CC6677"
-STYLE: dict[str, Any] = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",

@@ -67,7 +67,7 @@ def _convert(network: Network, spec: GraphSpec) -> ModelProto:
     logger.setLevel(logging.ERROR)
     try:
         function = serving_function(network, spec)
-        converted, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+        converted: ModelProto = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)[0]
     finally:
         logger.setLevel(level)
     return converted
