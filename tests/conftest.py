@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from object_servers import azurite, careless, seaweed  # noqa: F401  fixtures
 from PIL import Image
 
 from vae_serve.images import mnist
