@@ -15,14 +15,14 @@ def cores() -> int:
 
 def _quotas(root: Path) -> list[float]:
     """CPUs granted by this process' cgroup and those around it (version 2: cpu.max; version 1: cpu.cfs_*_us)."""
-    found = []
+    quotas = []
     for folder in _own_cgroups(root):
         words = _read(folder / "cpu.max").split()
         if not words:
             words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
         if len(words) == 2 and words[0] not in {"max", "-1"}:
-            found.append(int(words[0]) / int(words[1]))
-    return found
+            quotas.append(int(words[0]) / int(words[1]))
+    return quotas
 
 
 def _own_cgroups(root: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def yaml(value: Any) -> str:
         case list() | tuple():
             return "[" + ", ".join(map(yaml, value)) + "]"
         case float() if not math.isfinite(value):
-            raise ValueError(f"{value} is no figure")
+            raise ValueError(f"{value} is not a figure")
         case float():  # YAML 1.1 takes 1e-05 for a string: a float has a point
             digits = repr(value)
             return digits if "." in digits else digits.replace("e", ".0e")

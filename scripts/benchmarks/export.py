@@ -170,12 +170,12 @@ def _table(name: str, model: keras.Model, spec: Any, rows: np.ndarray, web: bool
     graphs = {"plain": plain.SerializeToString()}
     for form in FORMS[::-1]:
         graphs[form] = to_onnx(deployed(model, form), spec, OPSET, {})
-    expected = gate.in_chunks(gate.run_keras(model), rows)
+    expected = gate.in_batches(gate.run_keras(model), rows)
     rates = _images_per_second({form: _in_onnxruntime(contents, spec) for form, contents in graphs.items()}, rows)
     others = _images_per_second({form: _in_openvino(contents, spec) for form, contents in graphs.items()}, rows)
     browser = _in_browser(graphs, spec) if web else {}
     for form, contents in graphs.items():
-        outputs = gate.in_chunks(gate.run_onnx(contents, spec, "full optimisation"), rows)
+        outputs = gate.in_batches(gate.run_onnx(contents, spec, "full optimisation"), rows)
         apart = max(float(parity.difference(*pair).max()) for pair in zip(expected, outputs, strict=True))
         (rate, batch), (other, other_batch) = rates[form], others[form]
         print(

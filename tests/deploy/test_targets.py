@@ -263,7 +263,7 @@ def test_a_folder_that_is_no_bundle_is_refused(vae_serve, tmp_path):
     (tmp_path / "run").mkdir()
     done = vae_serve("deploy", "triton", "run", "--out", "there", cwd=tmp_path)
     assert done.returncode == 1
-    assert "is no bundle" in done.stderr
+    assert "is not a bundle" in done.stderr
 
 
 def test_without_a_bundle_the_newest_one_is_taken_and_named(vae_serve, tmp_path):

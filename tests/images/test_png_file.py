@@ -74,7 +74,7 @@ def test_the_same_samples_as_grey_and_as_colour_of_16_bits_are_the_same_pixels()
 
 GOOD = files.png(samples(8, 1), 8, 0)
 METADATA = {
-    "EXIF that is no TIFF": chunk(b"eXIf", b"\0\x08\0\2"),
+    "EXIF that is not a TIFF": chunk(b"eXIf", b"\0\x08\0\2"),
     "EXIF that points beyond its end": chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
     "EXIF whose directory never ends": chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(12)),
     "orientation 9": chunk(b"eXIf", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x09\0\0\0"),

@@ -114,7 +114,7 @@ def test_a_file_in_place_of_a_folder(stranger):
 
 def test_a_bundle_that_is_a_file_or_is_not_there(stranger):
     refused(stranger / "README.md", "README.md")
-    refused(stranger / "nothing", "no bundle")
+    refused(stranger / "nothing", "not a bundle")
 
 
 def test_a_pipe_in_place_of_run_json(tmp_path):
@@ -332,7 +332,7 @@ def test_a_pickle_in_an_npy(stranger, signed, tmp_path):
 
 def test_an_npy_that_is_a_bare_pickle(stranger, signed):
     (stranger / "conformance/encoder/z_mean.npy").write_bytes(pickle.dumps([1, 2, 3]))
-    refused(signed(stranger), "z_mean.npy", "no .npy file")
+    refused(signed(stranger), "z_mean.npy", "not an .npy file")
 
 
 def test_an_npy_that_declares_a_hundred_gigabytes(stranger, signed):

@@ -269,7 +269,7 @@ def test_idx_brings_the_labels_of_the_file_beside_it(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"text", "is no IDX file of bytes"),
+        (b"text", "is not an IDX file of bytes"),
         (idx(PICTURES)[:-1], "declares .*, 60 bytes, and holds 59"),
         (idx(PICTURES) + b"!", "declares .* and holds 1 bytes more"),
         (b"\0\0\x08", "cannot be read"),

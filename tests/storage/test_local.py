@@ -77,7 +77,7 @@ def test_a_linked_store_is_refused(tmp_path):
 
 def test_a_pipe_is_not_waited_for(store):
     os.mkfifo(store.path / "pipe")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         store.get("pipe")
 
 

@@ -90,7 +90,7 @@ def images() -> np.ndarray:
 
 
 def png_files(images: np.ndarray) -> dict[str, bytes]:
-    """Names and contents; every label has several, and one is no picture."""
+    """Names and contents; every label has several, and one is not a picture."""
     files = {}
     for number, image in enumerate(images):
         file = io.BytesIO()

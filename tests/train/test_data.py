@@ -249,7 +249,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, few, digit_folder):
     for name, message in {
         "text.npz": "text.npz cannot be read as a zip archive",
         "short-idx3-ubyte": r"is cut short: it declares \(40, 28, 28\), 31,360 bytes, and holds 31,351",
-        "other-idx3-ubyte": "is no IDX file of bytes",
+        "other-idx3-ubyte": "is not an IDX file of bytes",
         "text.parquet": "text.parquet cannot be read as Parquet",
         "columns.parquet": "columns.parquet has no columns of pictures",
         "notes.txt": "hello cannot be trained on: it cannot be read",  # a list of paths

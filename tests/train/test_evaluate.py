@@ -116,7 +116,7 @@ def test_images_that_do_not_fit_the_model_and_options_without_sense_are_refused(
         assert refused.stderr == f"vae-serve: error: {message}\n"
     nothing = vae_serve("evaluate", tmp_path, cwd=tmp_path)
     assert nothing.returncode == 1
-    assert f"{tmp_path} is no run: it has no run.json" in nothing.stderr
+    assert f"{tmp_path} is not a run: it has no run.json" in nothing.stderr
 
 
 def test_plot_draws_a_bundle_and_runs_lists_what_there_is(vae_serve, trained, exported, small_data, tmp_path):

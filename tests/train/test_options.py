@@ -24,7 +24,7 @@ from vae_serve.training import schedule as schedules
         (("--precision", "int8"), 2, "--precision int8: choose from float32, bfloat16, float16"),
         (("--config", "none.toml"), 2, "--config none.toml cannot be read: No such file or directory"),
         (("--resume",), 1, "no unfinished run under runs/; name one with --out"),
-        (("--resume", "--out", "nowhere"), 1, "nowhere is no run: it has no run.json"),
+        (("--resume", "--out", "nowhere"), 1, "nowhere is not a run: it has no run.json"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(vae_serve, tmp_path, words, code, message):

@@ -147,7 +147,7 @@ def array(name: str, value: object, known: Callable[[], str]) -> Any:
     """An array of numbers, out of what NumPy makes one of. `known` says what else could have been given.
 
     Raises:
-        InputError: it is no array, or a masked one with values that are not there.
+        InputError: it is not an array, or a masked one with values that are not there.
     """
     import numpy as np
 
@@ -155,10 +155,10 @@ def array(name: str, value: object, known: Callable[[], str]) -> Any:
 
     if value is None or isinstance(value, bytes | dict | set | int | float | complex):
         raise InputError(f"{name} is {_brief(value)}; give {known()}")
-    made = as_array(value, name)
-    if made.ndim == 0 or made.dtype.kind not in "biufc":
+    values = as_array(value, name)
+    if values.ndim == 0 or values.dtype.kind not in "biufc":
         raise InputError(f"{name} is {_brief(value)}; give {known()}")
-    return np.asarray(made)
+    return np.asarray(values)
 
 
 def _brief(value: object) -> str:

@@ -20,7 +20,7 @@ def load(source: StrPath | None = None, *, threads: int | None = None, batch: in
     `batch`: rows a call of a network, instead of what is fastest for small networks.
 
     Raises:
-        BundleError: it is no bundle, or damaged, or not what its manifest says; names the file and the reason.
+        BundleError: it is not a bundle, or damaged, or not what its manifest says; names the file and the reason.
         UsageError, InputError: an argument is none.
     """
     bundle = checked_bundle(source)

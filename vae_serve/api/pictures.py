@@ -130,7 +130,7 @@ def _in_memory(images: "npt.ArrayLike", stamped: bool) -> "Arrays":
     with suppress(ValueError, TypeError):
         return _arrays(Arrays, rows, digest.hexdigest())
     raise InputError(
-        f"the source is an array of the shape {rows.shape} and the type {rows.dtype}, which are no pictures"
+        f"the source is an array of the shape {rows.shape} and the type {rows.dtype}, which are not pictures"
     )
 
 

@@ -55,7 +55,7 @@ class EmbedSummary(Summary, frozen=True):
     notes: Mapping[str, int]
     """Pictures that something was done to: `turned`, `inverted`, `animated`."""
     skipped: Mapping[str, int]
-    """Files of the source that are no pictures, by reason."""
+    """Files of the source that are not pictures, by reason."""
     this_run: ThisRun
     seconds: Mapping[str, float]
     """Spent in each stage, summed over processes and threads."""

@@ -20,24 +20,24 @@ def runs(
     """List the runs with their figures, the newest last."""
     from vae_serve.training import runs as on_disk
 
-    found, damaged = on_disk.every(folder)
+    intact, damaged = on_disk.every(folder)
     for error in damaged:
         console.say(f"error: {error}")
     if as_json:
         console.emit(
-            {"runs": [{"path": str(run.path), **run.record} for run in found], "damaged": [str(e) for e in damaged]}
+            {"runs": [{"path": str(run.path), **run.record} for run in intact], "damaged": [str(e) for e in damaged]}
         )
-    elif found:
-        _print(found)
+    elif intact:
+        _print(intact)
     elif not damaged:
         console.say(f"no run under {folder}")
     if damaged:
         raise typer.Exit(SOME_FAILED)
 
 
-def _print(found: "list[Run]") -> None:
+def _print(listed: "list[Run]") -> None:
     rows = [("run", "status", "arch", "latent", "data", "epochs", "-ELBO", "recon.", "KL")]
-    for run in found:
+    for run in listed:
         record = run.record
         config, schedule = record["config"], record["schedule"]
         epochs = sum(phase["epochs"] for phase in schedule["phases"])

@@ -43,13 +43,13 @@ class Subject:
 
         if self.source is None:
             return data.load_again(self.trained_on, str(self.path), note)
-        found = data.load(self.source, rule=self.rule, note=note)
-        if found.image_shape != self.rule.shape:
+        dataset = data.load(self.source, rule=self.rule, note=note)
+        if dataset.image_shape != self.rule.shape:
             raise SourceError(
-                f"--data {self.source} has images {found.image_shape}, {self.path} takes {self.rule.shape}; "
+                f"--data {self.source} has images {dataset.image_shape}, {self.path} takes {self.rule.shape}; "
                 "pictures are made to fit, arrays are not: resize them first"
             )
-        return found
+        return dataset
 
     def history(self) -> list[dict[str, float]]:
         """The epochs of a run; a bundle has none.

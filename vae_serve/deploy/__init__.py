@@ -33,7 +33,7 @@ def deploy(source: Path, target: Target, out: Path, overwrite: bool = False) -> 
     Raises:
         UsageError: there is no such target.
         BundleError: the bundle is not sound, or lacks what the target needs.
-        OutputError: `out` cannot be written; it exists without `overwrite`, or is no earlier result of this function.
+        OutputError: `out` cannot be written; it exists without `overwrite`, or is not a result of this function.
     """
     if target not in TARGETS:
         raise UsageError(f"there is no target {target!r}; choose one of {', '.join(TARGETS)}")

@@ -45,7 +45,7 @@ def compare(loaded: Bundle, run: Run) -> list[Json]:
             other = of_variant(reference, manifest.signature_pixels)
             with _saved_model(loaded, reference.spec.role) as (folder, most):
                 run_saved_model = gate.run_savedmodel(folder, other.spec)
-                bounded = partial(gate.in_chunks, run_saved_model, chunk=most)
+                bounded = partial(gate.in_batches, run_saved_model, batch=most)
                 reports += gate.check(other, "SavedModel", bounded)
     if not reports:
         raise BundleError(f"{loaded.path} has neither ONNX files nor SavedModels to compare")

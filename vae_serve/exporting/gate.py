@@ -34,7 +34,7 @@ CORNERS = 256  # at most; a latent space of 64 dimensions has 2**64
 BATCHES = (1, 2, 3, 7, 64, 257)
 WHOLE_BATCHES = 3  # of each size, within the rows of the largest
 ALONE = 64  # rows that are also run one by one
-CHUNK = 64  # rows a call in the long comparisons; a wide network keeps megabytes for each
+BATCH = 64  # rows a call in the long comparisons; a wide network keeps megabytes for each
 
 
 # Multiplications of one pass over the rows. Small models compare every row; one of 700 million multiplications a row,
@@ -69,9 +69,9 @@ def reference_of(name: str, model: keras.Model, spec: GraphSpec, rows: Array) ->
         ParityError: the trained model itself gives numbers that are not finite.
     """
     floats = pixels.to_model(rows) if rows.dtype == np.uint8 else rows
-    expected = in_chunks(run_keras(in_float64(model)), floats)
+    expected = in_batches(run_keras(in_float64(model)), floats)
     distances = []
-    for output, truth, in_float32 in zip(spec.outputs, expected, in_chunks(run_keras(model), floats), strict=True):
+    for output, truth, in_float32 in zip(spec.outputs, expected, in_batches(run_keras(model), floats), strict=True):
         report = parity.compare(output.name, truth, in_float32)
         if not math.isfinite(report.largest):
             raise ParityError(
@@ -145,7 +145,7 @@ def check(reference: Reference, copy: str, run: Run) -> list[Json]:
     """
     return [
         {"network": reference.name, "copy": copy, **report.to_json()}
-        for report in _compare(reference, copy, run, CHUNK)
+        for report in _compare(reference, copy, run, BATCH)
     ]
 
 
@@ -166,7 +166,7 @@ def check_onnx(reference: Reference, model: bytes) -> list[Json]:
             )
         few = reference.inputs[:ALONE]
         for output, distance, together, alone in zip(
-            reference.spec.outputs, reference.trained_float32, run(few), in_chunks(run, few, 1), strict=True
+            reference.spec.outputs, reference.trained_float32, run(few), in_batches(run, few, 1), strict=True
         ):
             if output.dtype == "float32":  # bytes were compared with the floats that they are rounded from
                 where = f"{reference.name}, {copy}, a batch against its rows"
@@ -194,8 +194,8 @@ def require_same_bits(images: npt.NDArray[np.uint8], of_bytes: bytes, spec: Grap
     float_spec = graph_spec("encoder", "float32", (height, width, channels), int(spec.outputs[0].shape[1]))
     floats = pixels.to_model(images)
     for level in LEVELS:
-        from_bytes = in_chunks(run_onnx(of_bytes, spec, level), images)
-        from_floats = in_chunks(run_onnx(of_floats, float_spec, level), floats)
+        from_bytes = in_batches(run_onnx(of_bytes, spec, level), images)
+        from_floats = in_batches(run_onnx(of_floats, float_spec, level), floats)
         for output, actual, expected in zip(spec.outputs, from_bytes, from_floats, strict=True):
             if actual.tobytes() != expected.tobytes():
                 row = int(np.argmax((actual != expected).any(axis=1)))
@@ -245,14 +245,14 @@ def run_onnx(model: bytes, spec: GraphSpec, level: Level) -> Run:
     return Session(model, spec, spec.file, level=level, threads=0, keep_memory=False)
 
 
-def in_chunks(run: Run, rows: Array, chunk: int = CHUNK) -> list[Array]:
-    """`run` over any number of rows, `chunk` at a time: each output whole."""
-    parts = [run(rows[start : start + chunk]) for start in range(0, len(rows), chunk)]
+def in_batches(run: Run, rows: Array, batch: int = BATCH) -> list[Array]:
+    """`run` over any number of rows, `batch` at a time: each output whole."""
+    parts = [run(rows[start : start + batch]) for start in range(0, len(rows), batch)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def _compare(reference: Reference, copy: str, run: Run, chunk: int) -> Iterable[parity.Report]:
-    outputs = in_chunks(run, reference.inputs, chunk)
+def _compare(reference: Reference, copy: str, run: Run, batch: int) -> Iterable[parity.Report]:
+    outputs = in_batches(run, reference.inputs, batch)
     reports = []
     for output, truth, distance, values in zip(
         reference.spec.outputs, reference.expected, reference.trained_float32, outputs, strict=True

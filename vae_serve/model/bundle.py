@@ -100,14 +100,14 @@ def _opened(path: Path) -> Iterator[Folder]:
         with open_folder(path) as folder:
             yield folder
     except FileNotFoundError:
-        raise BundleError(f"{path} is no bundle: there is no such folder") from None
+        raise BundleError(f"{path} is not a bundle: there is no such folder") from None
 
 
 def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
     try:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
-        raise BundleError(f"{folder.path} is no bundle: it has no {name}") from None
+        raise BundleError(f"{folder.path} is not a bundle: it has no {name}") from None
     from vae_serve.model import manifest_file
 
     return manifest_file.parse(contents, str(folder.path / name))

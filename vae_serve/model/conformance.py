@@ -85,7 +85,7 @@ def read_npy(contents: bytes, name: str) -> Array:
             raise BundleError(f"{name} declares {dtype} {shape} and stores {stored:,} bytes")
         return np.frombuffer(contents, dtype, offset=file.tell()).reshape(shape)
     except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError, *_HEADER) as error:
-        raise BundleError(f"{name} is no .npy file that vae-serve reads: {error!s:.200}") from error
+        raise BundleError(f"{name} is not an .npy file that vae-serve reads: {error!s:.200}") from error
 
 
 _HEADER = (tokenize.TokenError, struct.error, UnicodeError)  # what NumPy's reader of the header raises besides

@@ -33,7 +33,7 @@ class Folder:
 
         Raises:
             FileNotFoundError: it is not there.
-            BundleError: it is no plain file, is larger, cannot be read, or leads out of the folder.
+            BundleError: it is not a plain file, is larger, cannot be read, or leads out of the folder.
         """
         return b"".join(self._chunks(path, limit, CHUNK))
 
@@ -153,7 +153,7 @@ def open_folder(path: Path) -> Iterator[Folder]:
 
     Raises:
         FileNotFoundError: there is none.
-        BundleError: it is no folder, or cannot be read.
+        BundleError: it is not a folder, or cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -168,11 +168,11 @@ def open_folder(path: Path) -> Iterator[Folder]:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """One plain file of at most `limit` bytes, which is no link.
+    """One plain file of at most `limit` bytes, which is not a link.
 
     Raises:
         FileNotFoundError: it is not there.
-        BundleError: it is no plain file, is larger, or cannot be read.
+        BundleError: it is not a plain file, is larger, or cannot be read.
     """
     with open_folder(path.parent) as folder:
         return folder.read(path.name, limit)

@@ -127,7 +127,7 @@ class Graph(GraphSpec, frozen=True):
 
 
 class Parity(Record, frozen=True):
-    """How the gate measured, and what it measured of copies that are no ONNX files."""
+    """How the gate measured, and what it measured of copies that are not ONNX files."""
 
     tolerance: Annotated[float, Meta(gt=0)]
     """The difference that no element may exceed."""

@@ -53,7 +53,7 @@ def parse(contents: bytes, where: str) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{where} is not valid JSON, or holds what no manifest does: {error}") from None
     if "schema_version" not in document:
-        raise BundleError(f"{where} is no manifest: it has no schema_version")
+        raise BundleError(f"{where} is not a manifest: it has no schema_version")
     version = document["schema_version"]
     if type(version) is not int or version not in (1, SCHEMA_VERSION):
         raise BundleError(f"{where} has schema version {version!r:.40}; this vae-serve reads 1 and {SCHEMA_VERSION}")

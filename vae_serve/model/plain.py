@@ -26,7 +26,7 @@ def parse(contents: bytes) -> Plain:
     except RecursionError:
         raise ValueError(f"it is nested more than {DEPTH} deep") from None
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     check(document)
     return document
 
@@ -89,4 +89,4 @@ def _object(pairs: list[tuple[str, Any]]) -> Plain:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

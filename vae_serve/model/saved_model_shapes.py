@@ -192,7 +192,7 @@ def _broadcast(inputs: list[Tensor], _: dict[str, Message]) -> Iterable[Tensor]:
     if len(other) > len(inside):
         raise ValueError(f"{inside} and a constant {other}")
     pairs = list(zip(inside, (1,) * (len(inside) - len(other)) + other, strict=True))
-    if any(one != two and 1 not in (one, two) for one, two in pairs):
+    if any(first != second and 1 not in (first, second) for first, second in pairs):
         raise ValueError(f"{inside} and a constant {other}")
     return [Rows(tuple(map(max, pairs)))]
 
@@ -208,12 +208,12 @@ def _matmul(inputs: list[Tensor], attributes: dict[str, Message]) -> Iterable[Te
 
 
 def _strides(attributes: dict[str, Message]) -> tuple[int, int]:
-    one, rows, columns, channels = _packed(attributes["strides"]["list"]["i"])
+    batch, rows, columns, channels = _packed(attributes["strides"]["list"]["i"])
     dilations = attributes.get("dilations")
     if dilations is not None and set(_packed(dilations["list"]["i"])) != {1}:
         raise ValueError("it is dilated")
-    if (one, channels) != (1, 1) or not (1 <= rows <= STRIDE_LIMIT and 1 <= columns <= STRIDE_LIMIT):
-        raise ValueError(f"its strides are {one, rows, columns, channels}")
+    if (batch, channels) != (1, 1) or not (1 <= rows <= STRIDE_LIMIT and 1 <= columns <= STRIDE_LIMIT):
+        raise ValueError(f"its strides are {batch, rows, columns, channels}")
     if (attributes.get("data_format") or {}).get("s") not in (None, b"NHWC"):
         raise ValueError("its channels are not last")
     return rows, columns
@@ -275,7 +275,7 @@ def _shape(inputs: list[Tensor], _: dict[str, Message]) -> Iterable[Tensor]:
 
 def _pack(inputs: list[Tensor], _: dict[str, Message]) -> Iterable[Tensor]:
     if len(inputs) > KNOWN_LIMIT or any(isinstance(tensor, Rows) or tensor.shape for tensor in inputs):
-        raise ValueError("it is no shape")
+        raise ValueError("it is not a shape")
     return [Known((len(inputs),), tuple(_numbers(tensor)[0] for tensor in inputs))]
 
 

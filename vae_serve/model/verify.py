@@ -44,7 +44,7 @@ def lenient(loaded: Bundle) -> list[str]:
     warnings = []
     for graph in loaded.manifest.graphs:
         for tensor, stated in graph.tolerance.items():
-            measured = [one.trained_float32 or 0.0 for one in graph.parity if one.tensor == tensor]
+            measured = [report.trained_float32 or 0.0 for report in graph.parity if report.tensor == tensor]
             usual = min(parity.allowed(max(measured, default=0.0)), TOLERANCE_LIMIT)
             if stated > usual * ROUNDING:
                 warnings.append(
@@ -95,7 +95,7 @@ def _session(loaded: Bundle, graph: Graph) -> Session:
 
 
 def _as(images: Array, dtype: PixelType) -> Array:
-    """Images of one type as those of another; what is no image is float32 in any graph."""
+    """Images of one type as those of another; what is not an image is float32 in any graph."""
     if images.dtype == dtype:
         return images
     return pixels.to_bytes(images) if dtype == "uint8" else pixels.to_model(images)

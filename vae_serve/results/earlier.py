@@ -82,7 +82,7 @@ def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:
 
 
 def _first_member(path: Path) -> str | None:
-    """The name of a zip archive's first member; "" where it is no archive, None where it is an empty file."""
+    """The name of a zip archive's first member; "" where it is not an archive, None where it is an empty file."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:

@@ -45,7 +45,7 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
     errors = (
         [rows.errors[row].encode() if row in rows.errors else None for row in range(count)] if rows.errors else None
     )
-    found = {
+    by_name = {
         "path": writers.strings(*rows.names),
         "label": writers.choices(*rows.labels),
         "status": writers.choices((b"failed", b"ok"), given),
@@ -55,16 +55,16 @@ def columns(rows: ShardRows) -> dict[str, pa.Array]:
         **{name: writers.vectors(values, given) for name, values in rows.vectors.items()},
     }
     if rows.pixels is not None:
-        found["pixels"] = writers.blobs(rows.pixels.reshape(count, -1))
-    return found
+        by_name["pixels"] = writers.blobs(rows.pixels.reshape(count, -1))
+    return by_name
 
 
-def record_batch(found: Mapping[str, pa.Array]) -> pa.RecordBatch:
+def record_batch(by_name: Mapping[str, pa.Array]) -> pa.RecordBatch:
     """Columns as one record batch. Strings that are kept once become plain ones: all batches have one schema."""
     plain = [
-        column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column for column in found.values()
+        column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column for column in by_name.values()
     ]
-    return pa.RecordBatch.from_arrays(plain, names=list(found))
+    return pa.RecordBatch.from_arrays(plain, names=list(by_name))
 
 
 def finish(job: Job, result: VectorResult) -> None:

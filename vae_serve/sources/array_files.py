@@ -92,7 +92,7 @@ def _images_name(archive: npz.NpzFile, name: str) -> str:
 
 def _labels(archive: npz.NpzFile, name: str) -> Array | None:
     if archive.dimensions(name) == 0:
-        return None  # a single value is no label of any picture
+        return None  # a single value is not a label of any picture
     labels = archive.load(name)
     return labels[:] if isinstance(labels, ArrayFile) else labels
 
@@ -123,7 +123,7 @@ def _open_idx(path: Path) -> tuple[ArrayFile, tuple[int, int]]:
         if len(magic) < 4:
             raise SourceError(f"{path} cannot be read as IDX: it has {len(magic)} bytes")
         if magic[:3] != bytes([0, 0, _IDX_BYTES]) or not 1 <= magic[3] <= 4:
-            raise SourceError(f"{path} is no IDX file of bytes")
+            raise SourceError(f"{path} is not an IDX file of bytes")
         sizes = read_at(file, 4 * magic[3], 4)
         if len(sizes) < 4 * magic[3]:
             raise SourceError(f"{path} cannot be read as IDX: its header is cut short")

@@ -65,7 +65,7 @@ def _read_result(folder: Path) -> LatentArray:
     sheets = [file for file in files if file.suffix == ".csv"]
     if len(sheets) == 1:
         return _read_csv(sheets[0])
-    raise SourceError(f"{folder} is no embed result: it has neither Parquet files nor z_mean.npy nor one .csv")
+    raise SourceError(f"{folder} is not an embed result: it has neither Parquet files nor z_mean.npy nor one .csv")
 
 
 def _refuse_unfinished(folder: Path) -> None:
@@ -182,26 +182,26 @@ def _titled(titles: Sequence[str]) -> list[int]:
 
 def _numbered(titles: Sequence[str], prefix: str) -> list[int]:
     """Which titles are this prefix and a number, by that number."""
-    found = [
+    numbered = [
         (int(match[1]), column)
         for column, title in enumerate(titles)
         if (match := re.fullmatch(rf"{prefix}(\d{{1,9}})", title, re.ASCII))
     ]
-    found.sort()
-    numbers = [number for number, _ in found]
-    if numbers != list(range(len(found))):
+    numbered.sort()
+    numbers = [number for number, _ in numbered]
+    if numbers != list(range(len(numbered))):
         listed = ", ".join(f"{prefix}{number}" for number in numbers[:8])
         raise ValueError(f"the columns {listed} are not each of {prefix}0, {prefix}1, ... once")
-    return [column for _, column in found]
+    return [column for _, column in numbered]
 
 
 def _number(text: str) -> float:
     if "_" in text:  # Python's float takes 1_000
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is no number") from None
+        raise ValueError(f"{text[:40]!r} is not a number") from None
 
 
 def _are_numbers(fields: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ class ListSource:
         """Reads the list.
 
         Raises:
-            SourceError: it cannot be read, is no text, is too long, or is empty.
+            SourceError: it cannot be read, is not text, is too long, or is empty.
         """
         with regular_file(self.path) as file:
             return listed(_read(file, str(self.path)), str(self.path))
@@ -48,7 +48,7 @@ class InlineListSource:
     where: str
 
     def open(self) -> Files:
-        """Raises SourceError where it is no text or empty."""
+        """Raises SourceError where it is not text or empty."""
         return listed(self.text, self.where)
 
 
@@ -105,7 +105,7 @@ def _as_utf8(text: bytes, where: str) -> bytes:
     encoding = next((name for mark, name in _WIDE.items() if text.startswith(mark)), None)
     if encoding is None:
         if len(text) > 1 and max(text[::2].count(0), text[1::2].count(0)) > len(text) // 4:
-            raise SourceError(f"{where} is no list in UTF-8 (every other byte is 0, as in UTF-16); save it as UTF-8")
+            raise SourceError(f"{where} is not a list in UTF-8 (every other byte is 0, as in UTF-16); save it as UTF-8")
         return text
     try:
         return text.decode(encoding).encode()

@@ -231,7 +231,7 @@ class Members:
             target, earlier = self._links[number]
             targets = [other for other in numbers.get(target, ()) if other < number or not earlier]
             if not targets:
-                return Failure("not_a_file", f"it is a link to {_text(target)}, which is no file of the archive")
+                return Failure("not_a_file", f"it is a link to {_text(target)}, which is not a file of the archive")
             if len(targets) > 1 and not earlier:
                 return Failure("duplicate", f"it is a link to {_text(target)}, which the archive holds more than once")
             number = targets[-1]

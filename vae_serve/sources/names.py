@@ -197,5 +197,5 @@ def _four_digits() -> Any:
 
 
 def shown(name: bytes) -> str:
-    """A name as text; a byte that is no UTF-8 becomes a backslash escape."""
+    """A name as text; a byte that is not UTF-8 becomes a backslash escape."""
     return name.decode("utf-8", "backslashreplace")

@@ -72,7 +72,7 @@ def parse_header(data: bytes, where: object) -> Header:
 
 
 def _items(text: str) -> dict[str, dict[str, str | None]] | None:
-    """The header's entries by name; None where it is no dictionary of them, each once."""
+    """The header's entries by name; None where it is not a dictionary of them, each once."""
     text = text.strip()
     if not text.startswith("{") or not text.endswith("}"):
         return None

@@ -36,7 +36,7 @@ class NpzFile:
         """Reads all headers.
 
         Raises:
-            SourceError: it is no .npz file, or damaged.
+            SourceError: it is not an .npz file, or damaged.
         """
         self.path = path
         self._file = open_regular(path)

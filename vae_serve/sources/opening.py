@@ -77,7 +77,7 @@ def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures |
 
 
 def _describe_absent(source: str, exclude: tuple[Path, ...]) -> "Described[Pictures | Arrays]":
-    """A word that is no file's name: FILE.npz:NAME, or a pattern."""
+    """A word that is not a file's name: FILE.npz:NAME, or a pattern."""
     file, _, name = source.rpartition(":")
     if file.lower().endswith(".npz"):
         from vae_serve.sources.array_files import ArraySource
@@ -91,7 +91,7 @@ def _describe_absent(source: str, exclude: tuple[Path, ...]) -> "Described[Pictu
 
 
 def _refuse_ambiguous(folder: Path) -> None:
-    """`mnist` is the packaged set, unless a folder of this name may be meant that is no result of embed."""
+    """`mnist` is the packaged set, unless a folder of this name may be meant that is not a result of embed."""
     about = status(folder)
     if about is not None and stat.S_ISDIR(about.st_mode) and not any((folder / name).is_dir() for name in _JOB_STATE):
         raise UsageError(

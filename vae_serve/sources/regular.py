@@ -27,7 +27,7 @@ def status(path: Path) -> os.stat_result | None:
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # a NUL in the name
-        raise SourceError(f"{str(path)!r} is no path: {error}") from error
+        raise SourceError(f"{str(path)!r} is not a path: {error}") from error
 
 
 def open_regular(path: Path) -> int:

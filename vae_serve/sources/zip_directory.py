@@ -62,20 +62,20 @@ def entries(file: int, path: Path) -> list[Entry]:
     """All members of an open archive, folders excepted, in the directory's order.
 
     Raises:
-        SourceError: it is no zip archive, is damaged, or can be read in two ways.
+        SourceError: it is not a zip archive, is damaged, or can be read in two ways.
     """
     directory = _find_directory(file, path)
-    found = list(_parse(file, path, directory))
-    if (len(found) - directory.members) % directory.wraps:
-        raise _damaged(path, f"its directory has {len(found):,} members, and its end says {directory.members:,}")
-    by_place = sorted(range(len(found)), key=lambda number: found[number].place.offset)
-    ends = [*(found[number].place.offset for number in by_place[1:]), directory.start]
+    members = list(_parse(file, path, directory))
+    if (len(members) - directory.members) % directory.wraps:
+        raise _damaged(path, f"its directory has {len(members):,} members, and its end says {directory.members:,}")
+    by_place = sorted(range(len(members)), key=lambda number: members[number].place.offset)
+    ends = [*(members[number].place.offset for number in by_place[1:]), directory.start]
     for number, end in zip(by_place, ends, strict=False):
-        place = found[number].place
+        place = members[number].place
         if place.offset + _LOCAL.size + place.name_length + place.packed > end:
             overlap = Failure("damaged", "it overlaps another member or the directory of the archive")
-            found[number] = found[number]._replace(failure=overlap)
-    return [entry for entry in found if not entry.name.endswith(b"/")]
+            members[number] = members[number]._replace(failure=overlap)
+    return [entry for entry in members if not entry.name.endswith(b"/")]
 
 
 def _find_directory(file: int, path: Path) -> _Directory:

@@ -105,7 +105,7 @@ class LocalStore:
         file = os.fdopen(os.open(leaf, _READ, dir_fd=folder), "rb")
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise OSError(errno.EINVAL, "it is no regular file", name)
+            raise OSError(errno.EINVAL, "it is not a regular file", name)
         return file
 
     def get(self, name: str) -> bytes | None:

@@ -34,7 +34,7 @@ def open_regular(path: str | Path, folder: int | None = None, links: bool = True
     """A descriptor of a regular file, below an opened `folder` if one is given; it is the caller's to close.
 
     Raises:
-        OSError: nothing is there, it is no regular file or (without `links`) a link, or it must not be read.
+        OSError: nothing is there, it is not a regular file or (without `links`) a link, or it must not be read.
     """
     # looked at before it is opened, which a device may notice, and after
     require_regular(os.stat(path, dir_fd=folder, follow_symlinks=links).st_mode)

@@ -79,10 +79,10 @@ def embed(
     with open_job(out, spec.plan, RECORD, options.overwrite) as job:
         refuse_changed(job, source)
         missing = job.missing
-        made = sum(map(len, missing))
+        to_make = sum(map(len, missing))
 
         def progress(done: int, failed: int) -> None:
-            report(done, made, errors=failed)
+            report(done, to_make, errors=failed)
             if _too_many(failed, options):
                 raise OutputError(
                     f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}; "
@@ -98,8 +98,8 @@ def embed(
             from vae_serve.results import tables
 
             tables.finish(job, spec.result)
-        stats = _statistics(job, source, bundle, options.workers, made, time.perf_counter() - begun)
-        if made or not (job.store.exists(STATS) or job.store.exists(SEALED)):
+        stats = _statistics(job, source, bundle, options.workers, to_make, time.perf_counter() - begun)
+        if to_make or not (job.store.exists(STATS) or job.store.exists(SEALED)):
             job.finish(stats)
     return stats
 

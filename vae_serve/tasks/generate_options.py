@@ -99,7 +99,7 @@ def _check_plane(options: GenerateOptions, bundle: Bundle) -> None:
     if options.span is not None and options.quantiles:
         raise UsageError("--span and --quantiles do not go together; the quantiles reach as far as the grid asks for")
     if options.axes and options.out is not None and not is_png(options.out):
-        raise UsageError(f"--axes is for one picture; {options.out} is no .png")
+        raise UsageError(f"--axes is for one picture; {options.out} is not a .png")
     d = bundle.manifest.latent_dim
     if options.slice is None and d != 2:
         raise UsageError(

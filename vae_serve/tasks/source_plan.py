@@ -43,9 +43,9 @@ def refuse_changed(job: Job, source: Pictures | Arrays) -> None:
         stamps = None if record is None or isinstance(source, Arrays) else source.stamps(rows)
         if record is None or stamps is None:
             continue
-        found = np.array([*stamps], np.int64)
-        changed_since = np.logical_and(found[:, 1] > record["begun_ns"], found[:, 1] <= now)
-        if changed_since.any() or lengths_sha256(found[:, 0]) != record["lengths_sha256"]:
+        lengths, changed_ns = np.array([*stamps], np.int64).T
+        changed_since = np.logical_and(changed_ns > record["begun_ns"], changed_ns <= now)
+        if changed_since.any() or lengths_sha256(lengths) != record["lengths_sha256"]:
             first, last = source.names[rows[:1]][0], source.names[rows[-1:]][0]
             raise OutputError(
                 f"between {shown(first)} and {shown(last)} pictures have changed since {job.folder} was written; "

@@ -45,7 +45,7 @@ def from_npy(file: Path, note: Note) -> Labelled:
     """
     stored = _load(file)
     if not isinstance(stored, np.ndarray):
-        raise SourceError(f"{file} cannot be read: it is no .npy file")
+        raise SourceError(f"{file} cannot be read: it is not an .npy file")
     return Labelled(as_bytes(stored, str(file), note), None)
 
 

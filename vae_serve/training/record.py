@@ -121,7 +121,7 @@ def checked(contents: bytes) -> Json:
     """A run.json's contents as a dict whose fields have the types above.
 
     Raises:
-        ValueError: they do not, or it is no JSON; says which field is wrong.
+        ValueError: they do not, or it is not JSON; says which field is wrong.
     """
     try:
         record = json.loads(contents, parse_constant=lambda _: None)  # NaN and Infinity, which older versions wrote

@@ -63,7 +63,7 @@ class Run:
             )
         file = self.path / name
         if not file.is_file():
-            raise RunError(f"{file} is missing, or is no file")
+            raise RunError(f"{file} is missing, or is not a file")
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own kinds
@@ -80,7 +80,7 @@ def load(path: Path) -> Run:
     try:
         contents = read_plain(file, RECORD_LIMIT)
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{path} is no run: it has no {RECORD}") from None
+        raise RunError(f"{path} is not a run: it has no {RECORD}") from None
     try:
         return Run(path, records.checked(contents))
     except ValueError as error:
@@ -147,7 +147,7 @@ def read_plain(file: Path, limit: int) -> bytes:
 
     Raises:
         FileNotFoundError: it is not there.
-        RunError: it cannot be read, is no plain file, or is larger.
+        RunError: it cannot be read, is not a plain file, or is larger.
     """
     try:
         return regular.read_file(file, limit)
@@ -161,7 +161,7 @@ def create(path: Path, files: dict[str, bytes], record: Json, overwrite: bool) -
     """A new run: its folder appears under its name with `files` and all else that a run needs, or not at all.
 
     Raises:
-        OutputError: `path` exists and `overwrite` is not given, or it is no run, or cannot be written.
+        OutputError: `path` exists and `overwrite` is not given, or it is not a run, or cannot be written.
     """
     with publish_folder(Destination(path, "a run", _is_run, overwrite)) as folder:
         (folder / "checkpoints").mkdir()

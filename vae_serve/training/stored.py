@@ -17,7 +17,7 @@ def arrays(contents: bytes, limit: int, where: object) -> dict[str, npt.NDArray[
     Raises:
         RunError: it is no such file, damaged, or larger; `where` names it.
     """
-    found: dict[str, npt.NDArray[Any]] = {}
+    by_name: dict[str, npt.NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as members:
             size = sum(member.file_size for member in members.infolist())
@@ -30,7 +30,7 @@ def arrays(contents: bytes, limit: int, where: object) -> dict[str, npt.NDArray[
                     raise ValueError(f"{member.filename} is not as long as its shape {header.shape}")
                 flat = np.frombuffer(data, header.dtype, offset=header.size)
                 array = flat.reshape(header.shape, order="F" if header.is_fortran else "C")
-                found[member.filename.removesuffix(".npy")] = array
+                by_name[member.filename.removesuffix(".npy")] = array
     except Exception as error:  # zip and the unpackers each raise their own kinds
         raise RunError(f"{where} cannot be read: {error}") from error
-    return found
+    return by_name

@@ -53,7 +53,7 @@ def folded(model: keras.Model, extra_channel: bool = True) -> Network:
 
 
 def read(model: keras.Model) -> Network:
-    """A functional Keras model as a chain of steps, unfolded; a single `Layer` where it is no chain of one input."""
+    """A functional Keras model as a chain of steps, unfolded; a single `Layer` where it is not a chain of one input."""
     shape = tuple(model.inputs[0].shape[1:])
     sizes = tuple(int(output.shape[-1]) for output in model.outputs)
     chains = [_chain(output) for output in model.outputs]

@@ -61,7 +61,7 @@ def read(contents: bytes | memoryview, name: str) -> OnnxFile:
     try:
         model = messages.decode("Model", contents)
     except ValueError as error:
-        raise BundleError(f"{name} is no ONNX file that vae-serve loads, or is cut short: {error}") from error
+        raise BundleError(f"{name} is not an ONNX file that vae-serve loads, or is cut short: {error}") from error
     try:
         return _judged(model)
     except ValueError as error:
@@ -77,7 +77,7 @@ def read_tensor(contents: bytes | memoryview, name: str) -> tuple[str, tuple[int
     try:
         tensor_name, tensor = stored_tensor(messages.decode("Tensor", contents))
     except ValueError as error:
-        raise BundleError(f"{name} is no tensor that vae-serve reads: {error}") from error
+        raise BundleError(f"{name} is not a tensor that vae-serve reads: {error}") from error
     return tensor_name, tensor.inside, bytes(tensor.stored or b"")
 
 

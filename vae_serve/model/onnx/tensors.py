@@ -98,7 +98,7 @@ def port(message: Any) -> tuple[str, Tensor]:
     name = checked_name(message.name)
     tensor = message.type and message.type.tensor_type
     if not tensor or tensor.shape is None:
-        raise ValueError(f"{name} is no tensor with a shape")
+        raise ValueError(f"{name} is not a tensor with a shape")
     if tensor.elem_type not in DTYPES:
         raise ValueError(f"{name} is of a type ({tensor.elem_type}) that is not used")
     dims = [dim.dim_value if dim.dim_param is None else dim.dim_param for dim in tensor.shape.dim]
