@@ -1,24 +1,19 @@
 """vae-serve evaluate."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.run_or_bundle import RunOrBundle, TestData
 from vae_serve.cli.seed import checked_seed
 
 LARGE = 1e6  # nats; beyond, decimals tell nothing
 
 
 def evaluate(
-    model: Annotated[
-        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="[default: the newest finished run]")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="The data set with the test images.", show_default="what the model was trained on"),
-    ] = None,
+    model: RunOrBundle = None,
+    data: TestData = None,
     target: Annotated[
         str, typer.Option(help="greyscale, or binarised: threshold (from 128 on) or dynamic (sampled).")
     ] = "greyscale",

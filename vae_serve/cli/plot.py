@@ -6,20 +6,16 @@ from typing import Annotated
 import typer
 
 from vae_serve.cli import console
+from vae_serve.cli.run_or_bundle import RunOrBundle, TestData
 from vae_serve.errors import MissingExtra, OutputError
 
 
 def plot(
-    model: Annotated[
-        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="[default: the newest finished run]")
-    ] = None,
+    model: RunOrBundle = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the plots.", show_default="RUN/plots, or NAME-plots for a bundle")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="The data set with the test images.", show_default="what the model was trained on"),
-    ] = None,
+    data: TestData = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing plots.")] = False,
     quiet: console.Quiet = False,
 ) -> None:
