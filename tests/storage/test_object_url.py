@@ -34,8 +34,8 @@ def test_a_path_is_no_url(text):
 def test_names_are_joined_below_a_url_and_shown_as_they_are_typed():
     url = parse_object_url("s3://photos/2024/")
     assert str(url) == "s3://photos/2024"
-    assert str(url.joined("may/a b.png")) == "s3://photos/2024/may/a b.png"
-    assert str(ObjectUrl("s3", "photos").joined("a")) == "s3://photos/a"
+    assert str(url / "may/a b.png") == "s3://photos/2024/may/a b.png"
+    assert str(ObjectUrl("s3", "photos") / "a") == "s3://photos/a"
     assert str(ObjectUrl("s3", "photos")) == "s3://photos"
     assert (url.name, ObjectUrl("s3", "photos").name) == ("2024", "photos")
 

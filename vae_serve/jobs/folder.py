@@ -8,38 +8,39 @@
         .job/partial-RANDOM     a file in the making; the next run removes it
         .job.parquet            all of the state, once the job is finished and the shards are the result
 
-A shard and its record are written aside, synced and renamed, the record last: where both are, all is there. The lock is
-the kernel's, on the folder itself, so a killed run leaves none behind. The names of the state begin with a dot, which
-readers of Parquet folders pass over.
+The folder may as well be the beginning of names in an object store (`jobs.place`). In a folder, a shard and its record
+are written aside, synced and renamed; in an object store they are created. Always the record is last: where it is, the
+shard is whole, and a shard without one is what a run left that was killed. The names of the state begin with a dot,
+which readers of Parquet folders pass over.
 """
 
 import errno
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import msgspec
 
 from vae_serve.errors import OutputError
+from vae_serve.jobs.place import Note, locked
 from vae_serve.jobs.plan import STATE, Json, Plan, Shard, differences
 from vae_serve.jobs.sealed import SEALED, read_sealed, sealed
 from vae_serve.storage.local import PARTIAL, LocalStore
-from vae_serve.storage.publish import settled
-from vae_serve.storage.store import Write
+
+if TYPE_CHECKING:
+    from vae_serve.jobs.place import Place
+    from vae_serve.storage.store import JobStore, Write
 
 STATS = f"{STATE}/stats.json"
 
 _PLAN = f"{STATE}/plan.json"
 _PART = re.compile(r"part-\d{5,}\.parquet")
+_RECORD = re.compile(r"part-\d{5,}\.json")
 _EARLIER_STATE = "_job"  # where the state was once, in the way of some readers
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_ATTEMPTS = 3  # to open a folder that another run is just renaming or removing
 
 Fields = Mapping[str, Any]
 """The types of a record's fields, as msgspec takes them."""
@@ -50,16 +51,25 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 class Job:
     """An opened, locked folder. One thread commits."""
 
-    folder: Path
+    folder: "Place"
     plan: Plan
-    store: LocalStore
+    store: "JobStore"
     records: dict[int, Json] = field(default_factory=dict)
     """Of the finished shards, by number."""
+    leftovers: set[str] = field(default_factory=set)
+    """Shards' files without a record, which a run that was killed has left. They give way."""
+
+    @property
+    def local_store(self) -> LocalStore:
+        """The store of a job in a folder of this machine. Raises OutputError where it is another."""
+        if not isinstance(self.store, LocalStore):
+            raise OutputError(f"{self.folder} is no folder of this machine, which this result is written into in place")
+        return self.store
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.missing and all(self.store.exists(name) for name in self.plan.results)
+        return not self.missing and len(self.store.existing(self.plan.results)) == len(self.plan.results)
 
     @property
     def missing(self) -> list[Shard]:
@@ -72,7 +82,7 @@ class Job:
             with self.store.open(self.plan.part(shard)) as file:
                 yield file
 
-    def commit(self, shard: Shard, files: Mapping[str, Write], record: Json) -> None:
+    def commit(self, shard: Shard, files: Mapping[str, "Write"], record: Json) -> None:
         """Writes a shard's files (none where it is in its place already, and synced) and its record (any JSON object).
 
         Raises:
@@ -81,7 +91,7 @@ class Job:
         self._create({**files, _record(shard.number): as_json(record)})
         self.records[shard.number] = record
 
-    def put(self, name: str, write: Write) -> None:
+    def put(self, name: str, write: "Write") -> None:
         """Writes another file of the folder, whole or not at all."""
         self._create({name: write})
 
@@ -108,16 +118,24 @@ class Job:
                 self.store.delete(path)
         self.store.delete_folder(STATE)
         with suppress(OSError):
-            self.folder.rmdir()
+            self.local_store.path.rmdir()
 
-    def _create(self, files: Mapping[str, Write]) -> None:
+    def _create(self, files: Mapping[str, "Write"]) -> None:
         name = next(iter(files))
         try:
-            self.store.create_all(files)
+            try:
+                self.store.create_all(files)
+            except FileExistsError as error:
+                if error.filename not in self.leftovers:
+                    raise
+                self.store.require_lock()
+                self.store.delete(error.filename)
+                self.store.create_all(files)
         except FileExistsError as error:
             raise OutputError(
-                f"{self.folder / str(error.filename)} is there already, with other contents than this job's; move it "
-                "away, or start again with --overwrite"
+                f"{self.folder / str(error.filename)} is there already, with other contents than this job's: the "
+                "source or the versions of packages have changed since, or another program wrote it; move it away, or "
+                "start again with --overwrite"
             ) from error
         except OSError as error:
             if error.errno in _FULL:
@@ -128,49 +146,30 @@ class Job:
             raise OutputError(f"{self.folder / name} cannot be written: {error.strerror or error}") from error
 
 
+def _no_note(line: str) -> None:
+    """Says nothing."""
+
+
 @contextmanager
-def open_job(folder: Path, plan: Plan, record: Fields, overwrite: bool = False) -> Iterator[Job]:
+def open_job(
+    folder: "Place", plan: Plan, record: Fields, overwrite: bool = False, note: Note = _no_note
+) -> Iterator[Job]:
     """Makes the folder or finds an earlier run of the same plan in it, and locks it while in use.
 
-    `record` says which fields a shard's record has, and of what types.
+    `record` says which fields a shard's record has, and of what types. `note` is told when it has to wait.
 
     Raises:
         OutputError: another run is at work in it, it holds another plan's results (the message names the
             difference), it holds other files or damaged ones, or it cannot be written to.
     """
-    store = _locked(settled(folder))
+    store = locked(folder, note)
     try:
         yield _prepare(folder, plan, store, record, overwrite)
     finally:
         store.close()
 
 
-def _locked(folder: Path) -> LocalStore:
-    for _ in range(_ATTEMPTS):
-        try:
-            store = LocalStore(folder, STATE)
-        except (NotADirectoryError, FileExistsError):
-            if folder.is_symlink():
-                raise OutputError(
-                    f"{folder} is a link, which is not followed; name what it leads to with --out"
-                ) from None
-            raise OutputError(f"{folder} is a file; --out names a folder") from None
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
-        try:
-            store.lock()
-        except FileNotFoundError:
-            store.close()
-            continue
-        except BlockingIOError:
-            break
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be locked: {error.strerror}") from error
-        return store
-    raise OutputError(f"another run is writing to {folder}; wait for it, or choose another --out")
-
-
-def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwrite: bool) -> Job:
+def _prepare(folder: "Place", plan: Plan, store: "JobStore", record: Fields, overwrite: bool) -> Job:
     job = Job(folder, plan, store)
     try:
         _refuse_other_files(folder, store, overwrite)
@@ -179,7 +178,7 @@ def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwr
             _refuse_other_job(folder, plan, earlier, overwrite)
         if overwrite or earlier is None:
             _clear(store, earlier)
-            store.folder(STATE)
+            store.make_folder(STATE)
             job.put(_PLAN, as_json(plan.to_json()))
         else:
             _unseal(job)
@@ -187,6 +186,8 @@ def _prepare(folder: Path, plan: Plan, store: LocalStore, record: Fields, overwr
             if name.startswith(PARTIAL):
                 store.delete(f"{STATE}/{name}")
         _read_records(job, record)
+        if overwrite or earlier is None:
+            job.leftovers.clear()  # this run is the first: what is there is not of one that was killed
     except PermissionError as error:
         raise OutputError(f"{folder} cannot be written to: {error.strerror}") from error
     except OSError as error:
@@ -202,10 +203,11 @@ def _unseal(job: Job) -> None:
     job.store.delete_folder(STATE)
     numbers = {shard.number for shard in job.plan.shards}
     records = {number: record for number, record in state[1].items() if number in numbers}
-    if all(shard.number in records and job.store.exists(job.plan.part(shard)) for shard in job.plan.shards):
+    parts = {job.plan.part(shard) for shard in job.plan.shards}
+    if numbers == records.keys() and job.store.existing(parts) == parts:
         job.records.update(records)
         return
-    job.store.folder(STATE)
+    job.store.make_folder(STATE)
     job.put(_PLAN, as_json(job.plan.to_json()))
     for number, record in records.items():
         job.put(_record(number), as_json(record))
@@ -214,21 +216,23 @@ def _unseal(job: Job) -> None:
 
 def _read_records(job: Job, fields: Fields) -> None:
     """Takes up the finished shards. A record whose shard is gone is dropped: the shard is made again."""
-    store, results = job.store, job.plan.results
-    whole = bool(results) and all(store.exists(name) for name in results)
-    for shard in job.plan.shards:
-        name = _record(shard.number)
-        record = job.records.get(shard.number) or _read_json(job.folder, store, name)
-        if record is None:
-            continue
+    store, plan = job.store, job.plan
+    whole = bool(plan.results) and len(store.existing(plan.results)) == len(plan.results)
+    parts = store.existing(map(plan.part, plan.shards)) if plan.suffix else set()
+    unread = [shard for shard in plan.shards if shard.number not in job.records]
+    names = {_record(shard.number): shard for shard in unread}
+    for name, contents in store.get_all(names):
+        record = _parsed(job.folder, name, contents)
+        if record is not None and (whole or not plan.suffix or plan.part(names[name]) in parts):
+            job.records[names[name].number] = record
+        elif record is not None:
+            store.delete(name)
+    for number, record in job.records.items():
         for title, kind in fields.items():
             reason = f"it has no {title}" if title not in record else _not_of(title, kind, record[title])
             if reason:
-                raise OutputError(f"{job.folder / name} is damaged ({reason}); start again with --overwrite")
-        if whole or not job.plan.suffix or store.exists(job.plan.part(shard)):
-            job.records[shard.number] = record
-        else:
-            store.delete(name)
+                raise OutputError(f"{job.folder / _record(number)} is damaged ({reason}); start again with --overwrite")
+    job.leftovers = parts - {plan.part(shard) for shard in plan.shards if shard.number in job.records}
     if whole and job.finished:  # killed between the last result and this
         job.drop_parts()
 
@@ -242,7 +246,7 @@ def _not_of(title: str, kind: Any, value: Any) -> str:
     return ""
 
 
-def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> None:
+def _refuse_other_files(folder: "Place", store: "JobStore", overwrite: bool) -> None:
     """A folder that holds anything and is no job's is somebody else's."""
     names = store.list()
     if store.exists(_PLAN) or store.exists(SEALED) or set(names) <= {STATE}:
@@ -257,7 +261,7 @@ def _refuse_other_files(folder: Path, store: LocalStore, overwrite: bool) -> Non
     raise OutputError(f"{folder} exists and holds other files, such as {names[0]!r}; choose another --out")
 
 
-def _earlier_plan(folder: Path, store: LocalStore, overwrite: bool) -> Json | None:
+def _earlier_plan(folder: "Place", store: "JobStore", overwrite: bool) -> Json | None:
     try:
         state = read_sealed(store, str(folder / SEALED))
         if state is not None:
@@ -270,7 +274,7 @@ def _earlier_plan(folder: Path, store: LocalStore, overwrite: bool) -> Json | No
         return {}  # damaged; its shards are known by their names
 
 
-def _refuse_other_job(folder: Path, plan: Plan, earlier: Json, overwrite: bool) -> None:
+def _refuse_other_job(folder: "Place", plan: Plan, earlier: Json, overwrite: bool) -> None:
     job = earlier.get("job")
     command = job.get("command") if isinstance(job, dict) else None
     if command is not None and command != plan.job["command"]:
@@ -282,13 +286,19 @@ def _refuse_other_job(folder: Path, plan: Plan, earlier: Json, overwrite: bool) 
         )
 
 
-def _clear(store: LocalStore, plan: Json | None) -> None:
-    """Removes a job's results, its plan last: a kill in between leaves a folder that still asks for --overwrite."""
+def _clear(store: "JobStore", plan: Json | None) -> None:
+    """Removes a job's results, its records first and its plan last.
+
+    A kill in between leaves shards without records, in a folder that still asks for --overwrite.
+    """
     results = plan.get("results") if plan else None
     known = {name for name in results if isinstance(name, str)} if isinstance(results, list) else set()
-    for name in store.list():
-        mode = os.lstat(name, dir_fd=store.descriptor).st_mode
-        if (name in known or name == "_stats.json" or _PART.fullmatch(name)) and stat.S_ISREG(mode):
+    store.require_lock()
+    for name in store.list(STATE):
+        if _RECORD.fullmatch(name):
+            store.delete(f"{STATE}/{name}")
+    for name in store.existing(store.list()):
+        if name in known or name == "_stats.json" or _PART.fullmatch(name):
             store.delete(name)
     for state in (_EARLIER_STATE, STATE):
         if plan is not None or state == STATE:
@@ -301,17 +311,20 @@ def _record(number: int) -> str:
     return f"{STATE}/part-{number:05d}.json"
 
 
-def as_json(record: Json) -> Write:
+def as_json(record: Json) -> "Write":
     """Writes an object as a JSON file."""
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return lambda file: file.write(text.encode())
 
 
-def _read_json(folder: Path, store: LocalStore, name: str) -> Json | None:
+def _read_json(folder: "Place", store: "JobStore", name: str) -> Json | None:
+    return _parsed(folder, name, store.get(name))
+
+
+def _parsed(folder: "Place", name: str, contents: bytes | None) -> Json | None:
+    if contents is None:
+        return None
     try:
-        contents = store.get(name)
-        if contents is None:
-            return None
         record = json.loads(contents)
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{folder / name} is damaged ({error}); start again with --overwrite") from error

@@ -7,15 +7,14 @@ from typing import Any
 
 from vae_serve.errors import OutputError
 from vae_serve.jobs.plan import Json, Plan
-from vae_serve.storage.local import LocalStore
-from vae_serve.storage.store import Write
+from vae_serve.storage.store import JobStore, Write
 
 SEALED = ".job.parquet"
 
 _KEY = b"vae_serve.job"  # in the file's key-value metadata: {"plan": ..., "records": {number: ...}, "stats": ...}
 
 
-def sealed(store: LocalStore, plan: Plan, records: dict[int, Json], stats: Json) -> Write:
+def sealed(store: JobStore, plan: Plan, records: dict[int, Json], stats: Json) -> Write:
     """Writes the state into a Parquet file with the columns of the first shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -32,7 +31,7 @@ def sealed(store: LocalStore, plan: Plan, records: dict[int, Json], stats: Json)
     return lambda file: pq.write_table(table, file)  # without `store_schema` the metadata would not be written
 
 
-def read_sealed(store: LocalStore, where: str) -> tuple[Json, dict[int, Json]] | None:
+def read_sealed(store: JobStore, where: str) -> tuple[Json, dict[int, Json]] | None:
     """The plan and the shards' records; None where there is no such file.
 
     Raises:

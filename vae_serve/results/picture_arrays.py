@@ -48,7 +48,7 @@ class NpyWriter:
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
         self._offset = header.tell()
         size = self._offset + self._shape[0] * self._stride
-        folder = job.store.folder(STATE)
+        folder = job.local_store.folder(STATE)
         if not job.records:
             job.store.delete(f"{STATE}/{self.NAME}")
             self._file = os.open(self.NAME, _NEW, 0o666, dir_fd=folder)

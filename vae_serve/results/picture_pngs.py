@@ -37,7 +37,7 @@ class FolderWriter:
         """An empty folder, or the one that an earlier run left."""
         if not job.records:
             job.store.delete_folder(f"{STATE}/{self.NAME}")
-        self._folder = job.store.folder(f"{STATE}/{self.NAME}")
+        self._folder = job.local_store.folder(f"{STATE}/{self.NAME}")
 
     def add(self, start: int, pictures: Bytes, z: Floats) -> dict[str, bytes]:
         """One file for each is written; their contents where no folder is open."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -124,6 +124,17 @@ class LocalStore:
         except FileNotFoundError:
             return False
 
+    def existing(self, names: Iterable[str]) -> set[str]:
+        """As `JobStore.existing`."""
+        return {name for name in names if self.exists(name)}
+
+    def get_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """As `JobStore.get_all`."""
+        return ((name, self.get(name)) for name in names)
+
+    def require_lock(self) -> None:
+        """As `JobStore.require_lock`: the kernel takes no lock away."""
+
     def list(self, folder: str = "") -> list[str]:
         """As `Store.list`."""
         try:
@@ -144,6 +155,10 @@ class LocalStore:
             os.close(self._folders.pop(below))
         with suppress(FileNotFoundError):
             shutil.rmtree(leaf, dir_fd=parent)
+
+    def make_folder(self, name: str) -> None:
+        """As `JobStore.make_folder`."""
+        self.folder(name)
 
     def folder(self, name: str, make: bool = True) -> int:
         """An open folder below; `make` it if need be. It is closed with the store.

@@ -40,6 +40,10 @@ class ObjectUrl(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}/{self.key}".removesuffix("/")
 
+    def __truediv__(self, name: str) -> "ObjectUrl":
+        """As `joined`: what `pathlib.Path` has."""
+        return self.joined(name)
+
     def joined(self, name: str) -> "ObjectUrl":
         """A name below this one, with forward slashes; "" is this one."""
         return ObjectUrl(self.scheme, self.bucket, "/".join(part for part in (self.key, name) if part))

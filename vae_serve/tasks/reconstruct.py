@@ -78,7 +78,7 @@ def reconstruct(
         refuse_changed(job, source)
         missing = job.missing
         done, failed = plan.rows - sum(map(len, missing)), sum(record["failed"] for record in job.records.values())
-        job.store.folder(FOLDER)
+        job.local_store.folder(FOLDER)
         engine(
             spec,
             missing,

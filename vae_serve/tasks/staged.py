@@ -55,7 +55,7 @@ class StagedJob:
 
     def publish(self, job: Job, name: str) -> None:
         """Gives what is finished under this name in the job's state its own name, and removes the rest."""
-        self._destination.publish(name, job.store.folder(STATE), job.folder / STATE / name)
+        self._destination.publish(name, job.local_store.folder(STATE), self.partial / STATE / name)
         job.remove()
 
     def _sweep(self) -> None:
