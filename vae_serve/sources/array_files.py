@@ -13,7 +13,8 @@ from vae_serve.sources import npz
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.labels import label_name
 from vae_serve.sources.npy import MAGIC, ArrayFile, Header, open_array
-from vae_serve.sources.regular import read_at, regular_file
+from vae_serve.sources.readable import LocalFile, read_at
+from vae_serve.sources.regular import regular_file
 from vae_serve.sources.unpacking import unpacked_file
 
 Array = npt.NDArray[Any]
@@ -48,7 +49,7 @@ class ArraySource:
     def open(self) -> Arrays:
         """Raises SourceError where it is damaged, or holds no pictures."""
         with regular_file(self.path) as file:
-            start = read_at(file, len(MAGIC), 0)
+            start = read_at(LocalFile(file), len(MAGIC), 0)
         if start == MAGIC:
             if self.name:
                 raise SourceError(f"{self.path} is one array, a .npy file; give it without :{self.name}")

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from vae_serve.errors import SourceError
 from vae_serve.sources import npz
 from vae_serve.sources.npy import MAGIC, ArrayFile, open_array
-from vae_serve.sources.regular import read_at, regular_file, status
+from vae_serve.sources.readable import LocalFile, read_at
+from vae_serve.sources.regular import regular_file, status
 
 Array = npt.NDArray[Any]
 LatentArray = Array | ArrayFile
@@ -102,7 +103,7 @@ def _finished_shards(sealed: Path) -> list[str]:
 def _read_array(path: Path) -> LatentArray:
     """Of an .npy or .npz file, which of them its first bytes tell."""
     with regular_file(path) as file:
-        start = read_at(file, len(MAGIC), 0)
+        start = read_at(LocalFile(file), len(MAGIC), 0)
     if start == MAGIC:
         return open_array(path)[0]
     if not start.startswith(b"PK"):

@@ -4,10 +4,8 @@ Members are read by offset, so that every process reads its own. Nothing is writ
 """
 
 import hashlib
-import os
 import posixpath
 import re
-import weakref
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from vae_serve.sources.described import changed
 from vae_serve.sources.files import FILE_LIMIT, Stamp
 from vae_serve.sources.listing import is_picture
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
+from vae_serve.sources.readable import Readable
 
 Places = npt.NDArray[np.int64]  # (n, the fields of Place)
 
@@ -59,9 +58,9 @@ class ArchiveKind:
     """How archives of a kind are read."""
 
     name: str
-    open_file: Callable[[Path], AbstractContextManager[tuple[int, Stamp]]]
+    open_file: Callable[[Path], AbstractContextManager[tuple[Readable, Stamp]]]
     """The file that members are read from, and the archive's stamp."""
-    read: Callable[[int, Place], bytes]
+    read: Callable[[Readable, Place], bytes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +97,13 @@ class ArchivedFiles:
 class Archive:
     """Pictures of one opened file, in sorted order of their names."""
 
-    def __init__(self, listed: ArchivedFiles, file: int) -> None:
+    def __init__(self, listed: ArchivedFiles, file: Readable) -> None:
         """The file stays open for as long as this does."""
         self.kind, self.names = listed.kind.name, listed.names
         self.skipped: Counter[str] = Counter()
         self._listed = listed
         self._first, self._places = listed.first, listed.places
-        self._failures, self._read, self._file = listed.failures, listed.kind.read, os.dup(file)
-        weakref.finalize(self, os.close, self._file)
+        self._failures, self._read, self._file = listed.failures, listed.kind.read, file.kept()
 
     @property
     def where(self) -> str:
@@ -179,7 +177,7 @@ class Members:
             self._links[len(self._names)] = target, earlier
         self.add(name, Place(0))
 
-    def archive(self, kind: ArchiveKind, path: Path, file: int, stamp: Stamp) -> Archive:
+    def archive(self, kind: ArchiveKind, path: Path, file: Readable, stamp: Stamp) -> Archive:
         """The pictures among them.
 
         Raises:

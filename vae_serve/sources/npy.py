@@ -5,9 +5,7 @@ allocates what it says.
 """
 
 import math
-import os
 import re
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import SourceError
-from vae_serve.sources.regular import file_stamp, fill, read_at, regular_file
+from vae_serve.sources.readable import LocalFile, Readable, fill, read_at
+from vae_serve.sources.regular import file_stamp, regular_file
 
 Array = npt.NDArray[Any]
 
@@ -117,7 +116,7 @@ def _short(text: str) -> str:
 class ArrayFile:
     """An array (n, ...) within an open file, of which rows are read: mapped pages would count as memory."""
 
-    def __init__(self, file: int, offset: int, header: Header, where: object) -> None:
+    def __init__(self, file: Readable, offset: int, header: Header, where: object) -> None:
         """The array begins at `offset`; the file stays open for as long as this does.
 
         Raises:
@@ -126,14 +125,13 @@ class ArrayFile:
         self.dtype, self.shape, self.ndim = header.dtype, header.shape, len(header.shape)
         self.is_fortran = header.is_fortran and self.ndim > 1
         self._offset, self._where = offset, where
-        held = os.fstat(file).st_size - offset
+        held = file.size - offset
         self.extra = held - header.data_bytes  # bytes that follow the array
         if self.extra < 0:
             raise SourceError(
                 f"{where} is cut short: it declares {self.shape}, {header.data_bytes:,} bytes, and holds {held:,}"
             )
-        self._file = os.dup(file)
-        weakref.finalize(self, os.close, self._file)
+        self._file = file.kept()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -181,9 +179,10 @@ def open_array(path: Path) -> tuple[ArrayFile, tuple[int, int]]:
     Raises:
         SourceError: it is none, is damaged or cut short, or other data follow the array.
     """
-    with regular_file(path) as file:
+    with regular_file(path) as descriptor:
+        file = LocalFile(descriptor)
         header = parse_header(read_at(file, LONGEST_HEADER, 0), path)
-        stamp = file_stamp(file)
+        stamp = file_stamp(descriptor)
         array = ArrayFile(file, header.size, header, path)
         if array.extra:
             raise SourceError(f"{path} has {array.extra:,} bytes after its array {header.shape}; save one array a file")

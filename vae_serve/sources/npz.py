@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.members import Place
 from vae_serve.sources.npy import LONGEST_HEADER, ArrayFile, Header, parse_header
+from vae_serve.sources.readable import LocalFile
 from vae_serve.sources.regular import file_stamp, open_regular
 from vae_serve.sources.unpacking import bomb, spool, unpacked_limit
 from vae_serve.sources.zip_directory import STORED, entries, member_blocks, stored_at
@@ -39,9 +40,10 @@ class NpzFile:
             SourceError: it is not an .npz file, or damaged.
         """
         self.path = path
-        self._file = open_regular(path)
+        self._descriptor = open_regular(path)
+        self._file = LocalFile(self._descriptor)
         try:
-            self.stamp = file_stamp(self._file)
+            self.stamp = file_stamp(self._descriptor)
             self._limit = unpacked_limit(self.stamp[0])
             self._members: dict[str, _Member] = {}
             for entry in entries(self._file, path):
@@ -55,17 +57,17 @@ class NpzFile:
                     raise SourceError(f"{path}:{name} cannot be read: {entry.failure.message}")
                 self._members[name] = _Member(entry.place, self._header(name, entry.place))
         except OSError as error:
-            os.close(self._file)
+            os.close(self._descriptor)
             raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
         except BaseException:
-            os.close(self._file)
+            os.close(self._descriptor)
             raise
 
     def __enter__(self) -> "NpzFile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        os.close(self._file)
+        os.close(self._descriptor)
         if isinstance(error, OSError):
             raise SourceError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
@@ -116,7 +118,7 @@ class NpzFile:
     def _spooled(self, blocks: Iterator[bytes], header: Header, where: str) -> ArrayFile:
         file = spool(blocks, self.path)
         try:
-            return ArrayFile(file, header.size, header, where)
+            return ArrayFile(LocalFile(file), header.size, header, where)
         finally:
             os.close(file)
 

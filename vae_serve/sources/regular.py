@@ -1,17 +1,13 @@
-"""Regular files of a source, read by position."""
+"""Regular files of a source."""
 
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import SourceError
 from vae_serve.storage import regular
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 def status(path: Path) -> os.stat_result | None:
@@ -66,28 +62,3 @@ def file_stamp(file: int) -> tuple[int, int]:
     """Size in bytes and time of change in ns of an open file: another stamp, another file."""
     about = os.fstat(file)
     return about.st_size, about.st_mtime_ns
-
-
-def read_at(file: int, size: int, offset: int) -> bytes:
-    """`size` bytes from `offset` on, fewer where the file ends."""
-    data = os.pread(file, size, offset)
-    while 0 < len(data) < size:
-        more = os.pread(file, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def fill(array: "npt.NDArray[Any]", file: int, offset: int) -> bool:
-    """Reads an array's bytes (C order) from `offset` on; False where the file ends before."""
-    done = os.preadv(file, [array.data], offset)
-    if done == array.nbytes:
-        return True
-    room = array.reshape(-1).view("u1").data
-    while 0 < done < len(room):  # one call reads 2 GiB at most
-        count = os.preadv(file, [room[done:]], offset + done)
-        if not count:
-            break
-        done += count
-    return done == len(room)

@@ -5,7 +5,6 @@ without a word. Here every header's check sum must be right, up to the zeros at 
 A compressed archive has no offsets; it is unpacked into an unnamed temporary file first.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from pathlib import Path
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members, Place
 from vae_serve.sources.names import shown
-from vae_serve.sources.regular import read_at
+from vae_serve.sources.readable import Readable, read_at
 from vae_serve.sources.unpacking import unpacked_file
 
 _HEADER = 512  # bytes, and of every block
 _MOST_TEXT = 1 << 20  # bytes of a long name or of an extended header
 _MOST_ZEROS = 1 << 20  # bytes after the end; the largest record that tar writes is of this size
-_WINDOW = 1 << 16
 
 _FILES = frozenset(b"07\0")
 _NO_DATA = frozenset(b"123456")
@@ -48,7 +46,7 @@ class TarSource:
             return members.archive(_TAR, self.path, file, stamp)
 
 
-def _read_member(file: int, place: Place) -> bytes:
+def _read_member(file: Readable, place: Place) -> bytes:
     data = read_at(file, place.size, place.offset)
     if len(data) != place.size:
         raise ImageError("truncated", f"the archive ends after {len(data):,} of its {place.size:,} bytes")
@@ -94,9 +92,9 @@ class _Member:
 class _Reader:
     """Goes from header to header."""
 
-    def __init__(self, file: int, path: Path) -> None:
+    def __init__(self, file: Readable, path: Path) -> None:
         self._file, self._path = file, path
-        self._size = os.fstat(file).st_size
+        self._size = file.size
         self._at = 0  # of the next header
         self._last = b""  # the last member's name, for messages
         self._global: dict[bytes, bytes] = {}
@@ -158,7 +156,7 @@ class _Reader:
         if is_announced:
             raise self._damaged("it ends before the member that its last header announces")
         end, at = self._at, self._at
-        while data := read_at(self._file, _WINDOW, at):
+        while data := read_at(self._file, self._file.window, at):
             if data.count(0) != len(data):
                 raise self._damaged(
                     f"zeros at byte {end:,} are followed by other data: it is damaged there, or several archives in one"
@@ -179,7 +177,7 @@ class _Reader:
         """The block here; shorter, down to `least`, where the file ends in it."""
         begin = self._at - self._begin
         if not 0 <= begin <= len(self._window) - _HEADER:
-            self._window, self._begin, begin = read_at(self._file, _WINDOW, self._at), self._at, 0
+            self._window, self._begin, begin = read_at(self._file, self._file.window, self._at), self._at, 0
         block = self._window[begin : begin + _HEADER]
         if len(block) < least:
             raise self._damaged("it is cut short: it ends within a header")

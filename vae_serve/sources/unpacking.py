@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vae_serve.errors import SourceError
-from vae_serve.sources.regular import file_stamp, read_at, regular_file
+from vae_serve.sources.readable import LocalFile, Readable, read_at
+from vae_serve.sources.regular import file_stamp, regular_file
 
 BLOCK = 1 << 20  # bytes unpacked at a time, at most
 _PACKED_BLOCK = 1 << 16  # bytes read at a time; what follows a stream's end is copied, so that many short ones cost
@@ -72,13 +73,13 @@ def bomb(where: object, limit: int) -> SourceError:
     )
 
 
-def unpack(file: int, path: Path) -> Iterator[bytes]:
+def unpack(file: Readable, path: Path) -> Iterator[bytes]:
     """An open compressed file's contents in blocks of at most BLOCK bytes.
 
     Raises:
         SourceError: it is damaged, cut short, followed by other data, or passes the limit.
     """
-    limit, total = unpacked_limit(os.fstat(file).st_size), 0
+    limit, total = unpacked_limit(file.size), 0
     for block in _blocks(file, path):
         total += len(block)
         if total > limit:
@@ -86,7 +87,7 @@ def unpack(file: int, path: Path) -> Iterator[bytes]:
         yield block
 
 
-def _blocks(file: int, path: Path) -> Iterator[bytes]:
+def _blocks(file: Readable, path: Path) -> Iterator[bytes]:
     data = read_at(file, _PACKED_BLOCK, 0)
     offset = len(data)
     while data:
@@ -97,7 +98,7 @@ def _blocks(file: int, path: Path) -> Iterator[bytes]:
         try:
             while not stream.eof:
                 if stream.needs_input and not data:
-                    data = os.pread(file, _PACKED_BLOCK, offset)
+                    data = file.pread(_PACKED_BLOCK, offset)
                     offset += len(data)
                     if not data:
                         raise SourceError(f"{path} is cut short: its {name} data have no end")
@@ -106,7 +107,7 @@ def _blocks(file: int, path: Path) -> Iterator[bytes]:
         except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
             raise SourceError(f"{path} cannot be unpacked, its {name} data are damaged: {error}") from error
         data = stream.unused_data.lstrip(b"\0")
-        while len(data) < _MAGIC_SIZE and (more := os.pread(file, _PACKED_BLOCK, offset)):
+        while len(data) < _MAGIC_SIZE and (more := file.pread(_PACKED_BLOCK, offset)):
             data = (data + more) if data else more.lstrip(b"\0")
             offset += len(more)
 
@@ -121,20 +122,20 @@ def _open(name: str) -> _Stream:
 
 
 @contextmanager
-def unpacked_file(path: Path) -> Iterator[tuple[int, tuple[int, int]]]:
+def unpacked_file(path: Path) -> Iterator[tuple[Readable, tuple[int, int]]]:
     """A regular file, or what a compressed one unpacks to, opened; and the file's stamp.
 
     Raises:
         SourceError: as `regular_file`, `unpack` and `spool` say.
     """
-    with regular_file(path) as file:
-        stamp = file_stamp(file)
-        if compression(os.pread(file, _MAGIC_SIZE, 0)) is None:
+    with regular_file(path) as descriptor:
+        file, stamp = LocalFile(descriptor), file_stamp(descriptor)
+        if compression(file.pread(_MAGIC_SIZE, 0)) is None:
             yield file, stamp
             return
         unpacked = spool(unpack(file, path), path)
         try:
-            yield unpacked, stamp
+            yield LocalFile(unpacked), stamp
         finally:
             os.close(unpacked)
 

@@ -10,6 +10,7 @@ from vae_serve.sources.files import Stamp
 from vae_serve.sources.listing import is_picture
 from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members
 from vae_serve.sources.names import shown
+from vae_serve.sources.readable import LocalFile, Readable
 from vae_serve.sources.regular import file_stamp, regular_file
 from vae_serve.sources.zip_directory import Entry, entries, local_name, read_member
 
@@ -41,15 +42,15 @@ class ZipSource:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, Stamp]]:
+def _opened(path: Path) -> Iterator[tuple[Readable, Stamp]]:
     with regular_file(path) as file:
-        yield file, file_stamp(file)
+        yield LocalFile(file), file_stamp(file)
 
 
 _ZIP = ArchiveKind("zip", _opened, read_member)
 
 
-def _add(members: Members, file: int, entry: Entry) -> None:
+def _add(members: Members, file: Readable, entry: Entry) -> None:
     """A symbolic link's contents are the path that it leads to."""
     if entry.is_link and not entry.failure:
         try:

@@ -4,7 +4,6 @@ The standard library's reader takes the last bytes that look like a directory's 
 names by the flag alone, and keeps an object for each member.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.files import FILE_LIMIT
 from vae_serve.sources.members import Failure, Place
-from vae_serve.sources.regular import read_at
+from vae_serve.sources.readable import Readable, read_at
 
 STORED, DEFLATED = 0, 8
 
@@ -58,7 +57,7 @@ class _Directory(NamedTuple):
     wraps: int  # and the number that this count is taken modulo
 
 
-def entries(file: int, path: Path) -> list[Entry]:
+def entries(file: Readable, path: Path) -> list[Entry]:
     """All members of an open archive, folders excepted, in the directory's order.
 
     Raises:
@@ -78,8 +77,8 @@ def entries(file: int, path: Path) -> list[Entry]:
     return [entry for entry in members if not entry.name.endswith(b"/")]
 
 
-def _find_directory(file: int, path: Path) -> _Directory:
-    size = os.fstat(file).st_size
+def _find_directory(file: Readable, path: Path) -> _Directory:
+    size = file.size
     begin = max(0, size - _END.size - _MOST16)
     tail = read_at(file, size - begin, begin)
     exact: list[_Directory] = []  # by end records whose comment is all that follows them
@@ -100,7 +99,7 @@ def _find_directory(file: int, path: Path) -> _Directory:
     return candidates[0]
 
 
-def _directory_before(file: int, path: Path, end: int, record: tuple[Any, ...]) -> _Directory | None:
+def _directory_before(file: Readable, path: Path, end: int, record: tuple[Any, ...]) -> _Directory | None:
     """The directory that an end record at `end` tells of; None where there is none."""
     _, disk, first_disk, _, count, size, offset, _ = record
     stop, wraps = end, _MOST16 + 1
@@ -134,11 +133,11 @@ def _directory_before(file: int, path: Path, end: int, record: tuple[Any, ...]) 
     return _Directory(start, stop, start - offset, count, wraps) if start >= offset else None
 
 
-def _is_directory(file: int, offset: int) -> bool:
-    return offset < 1 << 62 and os.pread(file, 4, offset) == _ENTRY_MARK
+def _is_directory(file: Readable, offset: int) -> bool:
+    return offset < 1 << 62 and file.pread(4, offset) == _ENTRY_MARK
 
 
-def _parse(file: int, path: Path, directory: _Directory) -> Iterator[Entry]:
+def _parse(file: Readable, path: Path, directory: _Directory) -> Iterator[Entry]:
     at, window, begin = directory.start, b"", directory.start
     while at < directory.stop:
         if at + _LARGEST_ENTRY > begin + len(window) < directory.stop:
@@ -215,7 +214,7 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
-def read_member(file: int, place: Place) -> bytes:
+def read_member(file: Readable, place: Place) -> bytes:
     """A member's contents.
 
     Raises:
@@ -226,14 +225,14 @@ def read_member(file: int, place: Place) -> bytes:
     return b"".join(member_blocks(file, place))
 
 
-def member_blocks(file: int, place: Place) -> Iterator[bytes]:
+def member_blocks(file: Readable, place: Place) -> Iterator[bytes]:
     """The same in blocks. Until the last one has come, those before it are not known to be right."""
     if place.flags & _ENCRYPTED:
         raise ImageError("encrypted", "it is encrypted; unpack the archive first")
     if place.method not in {STORED, DEFLATED}:
         raise ImageError("unsupported", f"it is packed by method {place.method}; stored and deflated can be read")
     ahead = _LOCAL.size + place.name_length
-    data = os.pread(file, ahead + _LOCAL_EXTRA + min(place.packed, _AT_ONCE), place.offset)
+    data = file.pread(ahead + _LOCAL_EXTRA + min(place.packed, _AT_ONCE), place.offset)
     start = _check_local_header(file, place, data)
     data = data[start : start + place.packed]
     if place.packed <= _AT_ONCE and len(data) < place.packed:  # a long extra field
@@ -251,19 +250,19 @@ def member_blocks(file: int, place: Place) -> Iterator[bytes]:
         raise ImageError("checksum", "its checksum in the archive is wrong: it is damaged")
 
 
-def local_name(file: int, place: Place) -> bytes:
+def local_name(file: Readable, place: Place) -> bytes:
     """The name that a member's own header has; empty where there is no header."""
-    data = os.pread(file, _LOCAL.size + place.name_length, place.offset)
+    data = file.pread(_LOCAL.size + place.name_length, place.offset)
     return data[_LOCAL.size :] if data.startswith(b"PK\3\4") else b""
 
 
-def stored_at(file: int, place: Place) -> int:
+def stored_at(file: Readable, place: Place) -> int:
     """Where the contents of a stored member begin; raises ImageError as `read_member` does."""
-    header = os.pread(file, _LOCAL.size + place.name_length, place.offset)
+    header = file.pread(_LOCAL.size + place.name_length, place.offset)
     return place.offset + _check_local_header(file, place, header)
 
 
-def _unpacked(file: int, place: Place, data: bytes, offset: int) -> Iterator[bytes]:
+def _unpacked(file: Readable, place: Place, data: bytes, offset: int) -> Iterator[bytes]:
     """The blocks of a member whose first packed bytes, at `offset`, are `data`."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS) if place.method == DEFLATED else None
     left = place.packed
@@ -282,14 +281,14 @@ def _unpacked(file: int, place: Place, data: bytes, offset: int) -> Iterator[byt
                     data = b""
                     if stream.eof:
                         return
-            data = os.pread(file, min(left, _AT_ONCE), offset) if left > 0 else b""
+            data = file.pread(min(left, _AT_ONCE), offset) if left > 0 else b""
             if not data or (stream and stream.eof):
                 return
     except zlib.error as error:
         raise ImageError("damaged", f"it cannot be unpacked: {error}") from error
 
 
-def _check_local_header(file: int, place: Place, data: bytes) -> int:
+def _check_local_header(file: Readable, place: Place, data: bytes) -> int:
     """Where the contents begin, counted from the header; raises ImageError where it is not the directory's member."""
     if len(data) < _LOCAL.size or not data.startswith(b"PK\3\4"):
         raise ImageError("damaged", "the archive has no member where its directory says so")
@@ -299,7 +298,7 @@ def _check_local_header(file: int, place: Place, data: bytes) -> int:
     if name_size != place.name_length or zlib.crc32(name) != place.name_crc:
         raise ImageError("damaged", "the archive's directory and the member itself have different names for it")
     if _MOST32 in {size, packed}:
-        field = _extra_fields(os.pread(file, extra_size, place.offset + _LOCAL.size + name_size)).get(_ZIP64, b"")
+        field = _extra_fields(file.pread(extra_size, place.offset + _LOCAL.size + name_size)).get(_ZIP64, b"")
         with suppress(struct.error):
             size, packed = _long_sizes(field, size, packed)
     unknown = {0, _MOST32} if flags & _SIZES_FOLLOW else set()

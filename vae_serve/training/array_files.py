@@ -13,7 +13,8 @@ from vae_serve.images.array_pixels import integers_to_bytes, is_deep
 from vae_serve.images.pixels import PixelRule, to_bytes
 from vae_serve.sources.npy import LONGEST_HEADER, MAGIC, open_array, parse_header
 from vae_serve.sources.npz import NpzFile
-from vae_serve.sources.regular import read_at, regular_file
+from vae_serve.sources.readable import LocalFile, read_at
+from vae_serve.sources.regular import regular_file
 
 IMAGE_KEYS = ("images", "image", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "label", "y")
@@ -86,7 +87,7 @@ def from_npz(file: Path, key: str, note: Note) -> tuple[Labelled, Labelled | Non
 def _load(file: Path) -> Array | NpzFile:
     """An .npy file's array, mapped, or the arrays of an .npz file; their first bytes tell which it is."""
     with regular_file(file) as opened:
-        head = read_at(opened, LONGEST_HEADER, 0)
+        head = read_at(LocalFile(opened), LONGEST_HEADER, 0)
     if not head.startswith(MAGIC):
         return NpzFile(file)
     header = parse_header(head, file)
