@@ -174,6 +174,8 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
         for name, actions in S3_USERS.items()
     ]
     config.write_text(json.dumps({"identities": users}))
+    # read from the folder that it is started in; a bucket would take seven volumes, of which there is a number
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     (folder / "data").mkdir()
 
     def command(ports: Sequence[int]) -> list[str]:
@@ -181,7 +183,7 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
         return [
             *("weed", "-logtostderr=true", "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.telemetry=false"),
-            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=50"),
+            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=1000"),
             *("-master.volumeSizeLimitMB=64", "-volume.minFreeSpacePercent=0"),
             *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}"),
             *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={config}"),
@@ -202,7 +204,12 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
         return True
 
     with running("weed", command, 8, is_ready, folder) as ports:
-        yield ObjectServer("s3", f"http://127.0.0.1:{ports[6]}")
+        try:
+            yield ObjectServer("s3", f"http://127.0.0.1:{ports[6]}")
+        finally:
+            for port in ports:  # it listens at these, too, and does not remove them when it is killed
+                for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    path.unlink()
 
 
 @contextmanager

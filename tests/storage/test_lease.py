@@ -79,7 +79,7 @@ def test_a_second_process_of_this_machine_is_refused_with_the_name_of_the_first(
 
 
 def test_a_holder_on_another_machine_that_is_alive_is_named(store):
-    notes = []
+    notes: list[str] = []
     with Renewing(store), pytest.raises(OutputError, match=r"is being written by process 7 of ada on far \(since 2026"):
         lease_of(store, note=notes.append).take()
     assert notes == [

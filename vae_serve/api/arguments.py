@@ -7,9 +7,12 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import ObjectUrl
 
 StrPath = str | os.PathLike[str]
 
@@ -92,6 +95,26 @@ def path(name: str, value: object) -> Path:
 def path_or_none(name: str, value: object) -> Path | None:
     """A path, or None."""
     return None if value is None else path(name, value)
+
+
+def place(name: str, value: object) -> "Path | ObjectUrl":
+    """A path, or the URL of a place in an object store.
+
+    Raises:
+        UsageError: it is neither, or a URL that can hold a secret.
+    """
+    found = path(name, value)
+    word = os.fsdecode(value)  # type: ignore[arg-type]  # `path` has seen to it
+    if ":/" not in word:
+        return found
+    from vae_serve.storage.object_url import is_url, parse_object_url
+
+    return parse_object_url(word) if is_url(word) else found
+
+
+def place_or_none(name: str, value: object) -> "Path | ObjectUrl | None":
+    """A path or a URL, or None."""
+    return None if value is None else place(name, value)
 
 
 def callback(name: str, value: object) -> None:

@@ -15,6 +15,7 @@ from vae_serve.errors import UsageError
 if TYPE_CHECKING:
     from vae_serve.api.pictures import Begun, PictureSource
     from vae_serve.images.pixels import PixelRule
+    from vae_serve.jobs.place import Place
     from vae_serve.model.bundle import Bundle
     from vae_serve.model.model import Model
     from vae_serve.sources.arrays import Arrays
@@ -109,8 +110,9 @@ def embed(
     status, error, width, height and the `outputs` (lists of latent_dim float32; null where status is `failed`). Memory
     stays flat, whatever is done between two batches. Closing the iterator, or dropping it, ends the decoding processes.
 
-    With `out`, the job of the command line: the result is written to this folder, an interrupted job is resumed by the
-    same call, and what it came to is returned.
+    With `out`, the job of the command line: the result is written to this folder, or to this place in an object store
+    (s3://, gs:// or az://, with the extra `remote`). An interrupted job is resumed by the same call, and what it came
+    to is returned.
 
     `workers`: decoding processes, and threads that run the encoder; None is as many as there are cores. `fit`,
     `invert`: None is as in training. `shard`: (I, N), this machine's share. `max_errors`: stop when more pictures fail.
@@ -125,7 +127,7 @@ def embed(
     """
     for name, function in (("progress", progress), ("note", note)):
         arguments.callback(name, function)
-    target = arguments.path_or_none("out", out)
+    target = arguments.place_or_none("out", out)
     if target is None and (format != "parquet" or overwrite):
         raise UsageError("--format and --overwrite are for a result on disk: give out as well, or leave them out")
     checked: dict[str, Any] = {
@@ -145,7 +147,8 @@ def embed(
         "fit": None if fit is None else arguments.choice("fit", fit, FITS),
         "invert": None if invert is None else arguments.choice("invert", invert, INVERTS),
     }
-    begun = pictures.begin(source, () if target is None else (target,), job=target is not None)
+    own = (target,) if isinstance(target, Path) else ()
+    begun = pictures.begin(source, own, job=target is not None)
     with begun.stopped_on_error():
         request = _request(begun, model, {name: value for name, value in changed.items() if value}, checked, target)
     told = progress or no_progress, note or no_note
@@ -163,7 +166,7 @@ class _Request:
     bundle: "Bundle"
     rule: "PixelRule"
     options: "EmbedOptions"
-    out: Path | None
+    out: "Place | None"
 
 
 def _request(
@@ -171,7 +174,7 @@ def _request(
     model: "Model | StrPath | None",
     changed: dict[str, Any],
     checked: dict[str, Any],
-    out: Path | None,
+    out: "Place | None",
 ) -> _Request:
     from vae_serve.images.pixels import PixelRule
     from vae_serve.tasks.embed import EmbedOptions
@@ -203,7 +206,9 @@ def _job(request: _Request, progress: Progress, note: Note) -> Generator[None, N
     from vae_serve.tasks import embed as task
 
     assert request.out is not None  # noqa: S101  `embed` sees to it
-    stats = task.embed(_opened(request, note), request.bundle, request.rule, request.out, request.options, progress)
+    stats = task.embed(
+        _opened(request, note), request.bundle, request.rule, request.out, request.options, progress, note
+    )
     yield from ()
     this_run = ThisRun(**stats.pop("this_run"))
     return EmbedSummary(out=request.out, **{**stats, "model": request.bundle.path, "this_run": this_run})

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from vae_serve.storage.object_url import ObjectUrl
+
 Json = dict[str, Any]
 
 
@@ -20,7 +22,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 def _plain(value: Any) -> Any:
     match value:
-        case Path():
+        case Path() | ObjectUrl():
             return str(value)
         case tuple() | list():
             return [_plain(inner) for inner in value]
@@ -42,9 +44,9 @@ class ThisRun(msgspec.Struct, frozen=True):
 class EmbedSummary(Summary, frozen=True):
     """What an `embed` job came to."""
 
-    out: Path
-    """The folder of the result."""
-    model: Path
+    out: Path | ObjectUrl
+    """The folder of the result, or the place in an object store: `str` of it is its URL, and `/` a name below it."""
+    model: Path | ObjectUrl
     """The bundle."""
     images: int
     """Rows of the result (with `shard`, of this share)."""
@@ -68,10 +70,10 @@ class EmbedSummary(Summary, frozen=True):
 class GenerateSummary(Summary, frozen=True):
     """What `generate` wrote."""
 
-    model: Path
+    model: Path | ObjectUrl
     """The bundle."""
-    out: Path
-    """The file or folder."""
+    out: Path | ObjectUrl
+    """The file or folder, or its place in an object store."""
     pictures: int
     points: int
     """Latent points in these pictures."""
@@ -90,7 +92,7 @@ class Worst(msgspec.Struct, frozen=True):
 class ReconstructSummary(Summary, frozen=True):
     """What a `reconstruct` job came to. Means are over the pictures that could be read; None where there was none."""
 
-    model: Path
+    model: Path | ObjectUrl
     """The bundle."""
     out: Path
     """The folder of the result."""

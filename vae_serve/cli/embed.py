@@ -32,7 +32,12 @@ def embed(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The folder to write to; it is created if missing.", show_default=False)],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The folder to write to, or s3://BUCKET/NAME, gs://... or az://...", show_default=False
+        ),
+    ],
     model: Annotated[
         Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
     ] = None,

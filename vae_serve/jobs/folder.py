@@ -248,8 +248,8 @@ def _not_of(title: str, kind: Any, value: Any) -> str:
 
 def _refuse_other_files(folder: "Place", store: "JobStore", overwrite: bool) -> None:
     """A folder that holds anything and is no job's is somebody else's."""
-    names = store.list()
-    if store.exists(_PLAN) or store.exists(SEALED) or set(names) <= {STATE}:
+    names = [name for name in store.list() if name != STATE]
+    if not names or store.exists(_PLAN) or store.exists(SEALED):
         return
     if store.exists(f"{_EARLIER_STATE}/plan.json"):
         if overwrite:

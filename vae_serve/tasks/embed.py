@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import OutputError, SourceError
@@ -29,6 +28,8 @@ from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_js
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from vae_serve.jobs.place import Note, Place
 
 AHEAD = 3  # shards that are made while the caller of `rows` looks at one
 
@@ -61,9 +62,15 @@ class EmbedOptions:
 
 
 def embed(
-    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, out: Path, options: EmbedOptions, report: Report
+    source: Pictures | Arrays,
+    bundle: Bundle,
+    rule: PixelRule,
+    out: "Place",
+    options: EmbedOptions,
+    report: Report,
+    note: "Note" = lambda _: None,
 ) -> Json:
-    """Embeds every row of the source into a folder, or those of its shards that are missing.
+    """Embeds every row of the source into a folder or an object store, or those of its shards that are missing.
 
     Returns the job's statistics, as its state keeps them, see `jobs.folder`.
 
@@ -76,7 +83,7 @@ def embed(
     engine = engines.named(options.engine)
     begun = time.perf_counter()
     spec = _spec(source, bundle, rule, options)
-    with open_job(out, spec.plan, RECORD, options.overwrite) as job:
+    with open_job(out, spec.plan, RECORD, options.overwrite, note) as job:
         refuse_changed(job, source)
         missing = job.missing
         to_make = sum(map(len, missing))
