@@ -23,12 +23,14 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 IMPORTS_OF_EXAMPLES = """
 import base64
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from vae_serve import quoting
@@ -39,6 +41,10 @@ from vae_serve.jobs.engines import inline
 from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import Batch, OnDone, PieceT, Spec
 from vae_serve.model.bundle import Bundle
+from vae_serve.serve.answers import Answer, Refusal, brief
+from vae_serve.serve.request import Request
+from vae_serve.serve.served import Served
+from vae_serve.serve.service import Service
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders
 """
 
@@ -181,6 +187,25 @@ def test_the_example_of_an_engine_in_contributing_is_one():
     done: list[Any] = []
     example("def run(spec")["run"](Spec(), Spec.plan.shards, lambda shard, result: done.append(result.record["rows"]))
     assert done == [[range(0, 2)], [range(2, 4)], [range(4, 5)]]
+
+
+def test_the_example_of_an_endpoint_in_contributing_is_one():
+    from vae_serve.serve.answers import Answer, Refusal
+    from vae_serve.serve.request import Request, Room
+    from vae_serve.serve.served import load
+
+    served = load(ROOT / "exports/mnist")
+
+    def asked(query: bytes) -> Answer:
+        scope = {"method": "GET", "path": "/v1/norm", "headers": [], "query_string": query}
+        answering = example("async def norm(")["norm"](None, served, Request(scope, None, Room(0)))
+        with pytest.raises(StopIteration) as answer:
+            answering.send(None)
+        return answer.value.value
+
+    assert asked(b"z=3,-4").body == b'{"norm":5.0}'
+    with pytest.raises(Refusal, match="give 2 numbers"):
+        asked(b"z=left")
 
 
 def test_the_example_of_a_command_in_contributing_is_one(capsys):

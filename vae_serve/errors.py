@@ -9,6 +9,7 @@
     ├── OutputError             the place to write to cannot be used: it exists, is read-only, is full
     ├── BundleError             an exported model is damaged, untrue, hostile or not there
     ├── ParityError             two copies of a model disagree
+    ├── ServiceError            the service cannot be started: its port is taken, or not allowed
     ├── RunError                a training run is missing, unfinished or damaged
     └── DivergedError           training met a number that is not finite
 
@@ -65,6 +66,10 @@ class BundleError(VaeServeError):
 
 class ParityError(VaeServeError):
     """Two copies of a model disagree."""
+
+
+class ServiceError(VaeServeError):
+    """The service cannot be started."""
 
 
 class RunError(VaeServeError):

@@ -35,6 +35,7 @@ COMMANDS = (  # in the order of the help; each is the function of this name in t
     "embed",
     "generate",
     "reconstruct",
+    "serve",
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.manifest import GraphSpec, TensorSpec
+from vae_serve.model.manifest import GraphSpec, Manifest, TensorSpec
 from vae_serve.quoting import pbtxt
 
 MAX_BATCH = 256
@@ -29,15 +29,19 @@ def write(bundle: Bundle, into: Path) -> None:
         BundleError: the bundle has no ONNX files.
     """
     manifest = bundle.manifest
-    stem = re.sub(r"[^A-Za-z0-9_]+", "_", manifest.name)  # a folder, a model's name and part of a URL
     for network, graph in (("encoder", manifest.encoder), ("decoder", manifest.decoder)):
         if graph is None:
             raise BundleError(f"{bundle.path} holds no ONNX files, which triton needs; export them: vae-serve export")
-        folder = into / "models" / f"{stem}_{network}"
+        folder = into / "models" / f"{stem(manifest)}_{network}"
         (folder / "1").mkdir(parents=True)
         (folder / "1" / "model.onnx").write_bytes(bundle.read(graph.file))
         (folder / "config.pbtxt").write_text(config(folder.name, graph), encoding="utf-8")
-    (into / "README.md").write_text(readme.triton(manifest, stem), encoding="utf-8")
+    (into / "README.md").write_text(readme.triton(manifest, stem(manifest)), encoding="utf-8")
+
+
+def stem(manifest: Manifest) -> str:
+    """What the names of both models begin with: a folder, a model's name and part of a URL."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", manifest.name)
 
 
 def config(name: str, graph: GraphSpec) -> str:

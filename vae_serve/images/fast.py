@@ -14,8 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
-from vae_serve.images import png_file
-from vae_serve.images.pixels import PIXEL_LIMIT, Bytes
+from vae_serve.images import memory, png_file
+from vae_serve.images.pixels import Bytes
 
 
 def _by_pillow(data: bytes) -> Bytes:
@@ -97,7 +97,7 @@ def _plain_png(data: bytes) -> bool:
     if (
         data[24:29] not in _PNG_KINDS.values()
         or data[-12:] != _PNG_END
-        or _area(data[16:20], data[20:24]) > PIXEL_LIMIT
+        or _area(data[16:20], data[20:24]) > memory.pixel_limit()
     ):
         return False
     at, end = 33, len(data) - 12
@@ -125,7 +125,7 @@ def _plain_jpeg(data: bytes) -> bool:
             return stop is not None and stop.group() == b"\xff\xd9" and stop.end() == len(data)
         if marker == _JPEG_BASELINE:
             area = _area(data[at + 7 : at + 9], data[at + 5 : at + 7])
-            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or area > PIXEL_LIMIT:
+            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or area > memory.pixel_limit():
                 return False
         elif marker not in _JPEG_PLAIN:
             return False

@@ -8,6 +8,20 @@ LIMIT = 640 << 20  # bytes for one picture: its file, what its decoder keeps, an
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # of a pixel in Pillow; others take 4
 
 
+_pixels = PIXEL_LIMIT
+
+
+def limit_pixels(most: int) -> None:
+    """Lowers the pixels that a picture may declare, for this process: one that serves strangers."""
+    global _pixels  # noqa: PLW0603
+    _pixels = min(most, PIXEL_LIMIT)
+
+
+def pixel_limit() -> int:
+    """How many pixels a picture may declare in this process."""
+    return _pixels
+
+
 def pixel_bytes(mode: str) -> int:
     """What Pillow keeps for a pixel of a mode."""
     return _BYTES.get(mode, 4)
@@ -20,8 +34,8 @@ def check(width: int, height: int, bytes_per_pixel: float, other: int) -> None:
         ImageError: with kind `too_large`.
     """
     pixels = width * height
-    if pixels > PIXEL_LIMIT:
-        raise ImageError("too_large", f"it declares {width:,} x {height:,} pixels; the limit is {PIXEL_LIMIT:,}")
+    if pixels > _pixels:
+        raise ImageError("too_large", f"it declares {width:,} x {height:,} pixels; the limit is {_pixels:,}")
     needed = int(pixels * bytes_per_pixel) + other
     if needed > LIMIT:
         raise ImageError(

@@ -19,7 +19,7 @@ from vae_serve.errors import ImageError
 from vae_serve.images import fast, fitting, jpeg_file, memory, opaque, orientation, png_file, tiff_file
 from vae_serve.images.fitting import Decoded
 from vae_serve.images.opaque import Flatten
-from vae_serve.images.pixels import PIXEL_LIMIT, Bytes, Picture, PixelRule
+from vae_serve.images.pixels import Bytes, Picture, PixelRule
 
 # Named, so that no picture reaches a reader that starts a program (EPS) or needs the network.
 _PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "GIF": "Gif", "BMP": "Bmp", "PPM": "Ppm", "WEBP": "WebP", "TIFF": "Tiff"}
@@ -33,7 +33,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every core has a decoding process of 
 _WEBP, _AVIF = 17, 20
 _EXIF_ITEM = re.compile(rb"(infe\x02\x00\x00.{5})Exif", re.DOTALL)  # an item's entry, ISO/IEC 14496-12, 8.11.6
 _COEFFICIENT = 2  # bytes, of a JPEG whose scans each refine all of it
-_SCAN_LIMIT = 20 * PIXEL_LIMIT  # pixels of all scans together
+_SCANS = 20  # of as many pixels as a picture may have, all together
 
 
 def decode(data: bytes, rule: PixelRule) -> Picture:
@@ -129,10 +129,11 @@ def _decode_png(png: png_file.PngFile, background: int) -> Decoded:
 
 def _decode_jpeg(jpeg: jpeg_file.JpegFile, background: int) -> Decoded:
     work = jpeg.scans * jpeg.width * jpeg.height
-    if work > _SCAN_LIMIT:
+    limit = _SCANS * memory.pixel_limit()
+    if work > limit:
         raise ImageError(
             "too_large",
-            f"its {jpeg.scans:,} scans go over {work:,} pixels; the limit is {_SCAN_LIMIT:,}",
+            f"its {jpeg.scans:,} scans go over {work:,} pixels; the limit is {limit:,}",
         )
     if jpeg.components not in (1, 3, 4):
         raise ImageError("unsupported", f"it has {jpeg.components} components; JPEG files with 1, 3 or 4 are read")

@@ -26,7 +26,7 @@ from typing import Self
 import numpy as np
 
 from vae_serve.errors import SourceError
-from vae_serve.forks import fork, wait
+from vae_serve.forks import fork, limit_memory, wait
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule
 from vae_serve.jobs import decoding
@@ -197,7 +197,7 @@ class DecodePool:
         """The life of a decoding process, until no task is left; it begins with `task`, where there is one."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _limit_memory()
+        limit_memory(PROCESS_MEMORY)
         at = self._at[worker]
         at[_PROCESS] = os.getpid()
         at[decoding.BUSY] = 0
@@ -276,14 +276,3 @@ def _reaped() -> Iterator[tuple[int, int]]:
 
 def _how(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
-
-
-def _limit_memory() -> None:
-    """A decoder that would take more gets MemoryError. Linux alone counts what a process has so."""
-    with suppress(OSError, ValueError, ImportError):
-        import resource
-        from pathlib import Path
-
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
-        limit, hard = int(line.split()[1]) * 1024 + PROCESS_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

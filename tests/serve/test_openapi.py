@@ -1,0 +1,42 @@
+"""The description is true: every endpoint is in it, and what it allows and what it does not is answered as it says."""
+
+import asyncio
+
+import pytest
+from serving import MNIST
+
+from vae_serve.serve.endpoints import routes
+from vae_serve.serve.limits import Limits
+from vae_serve.serve.metrics import Metrics
+from vae_serve.serve.openapi import document
+from vae_serve.serve.served import load
+from vae_serve.serve.service import Service
+
+schemathesis = pytest.importorskip("schemathesis")
+
+
+def test_every_endpoint_is_described_and_every_description_is_an_endpoint():
+    served = load(MNIST)
+
+    async def listed():
+        service = Service(Limits(), 1)
+        try:
+            return routes(service, Metrics(), served).listed()
+        finally:
+            await service.stop()
+
+    described = document(served, Limits())["paths"]
+    pairs = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    assert pairs == {pair for pair in asyncio.run(listed()) if pair[1] != "/"}
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_failure(service, tmp_path):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"]
+    options = ["--checks", "all", "--max-examples", "30", "--seed", "1", "--workers", "1", "--no-color"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert not [line for line in service.lines if "Traceback" in line]

@@ -1,0 +1,58 @@
+"""What is served: a bundle's two networks under their names, and the rule by which pictures become their input."""
+
+from pathlib import Path
+
+import msgspec
+
+from vae_serve.deploy.triton import stem
+from vae_serve.errors import BundleError
+from vae_serve.images.pixels import PixelRule
+from vae_serve.model import bundle as bundles
+from vae_serve.model.manifest import Manifest
+from vae_serve.model.model import Model
+from vae_serve.serve.networks import Network, of_role
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A bundle, ready to answer. Another one takes its place as a whole."""
+
+    path: Path
+    """Its folder."""
+    model: Model
+    """Its networks over arrays."""
+    networks: dict[str, Network]
+    """By the names that the Triton layout gives them."""
+    rule: PixelRule
+    """From a picture file to the encoder's input."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's."""
+        return self.model.manifest
+
+    @property
+    def encoder(self) -> Network:
+        """Images to z_mean and z_log_var."""
+        return of_role(self.networks, "encoder")
+
+    @property
+    def decoder(self) -> Network:
+        """z to images."""
+        return of_role(self.networks, "decoder")
+
+
+def load(path: Path) -> Served:
+    """The bundle in a folder: checked, both networks opened, run and measured.
+
+    Raises:
+        BundleError: names the file and the reason.
+    """
+    model = Model(bundles.load(path), threads=1)
+    manifest = model.manifest
+    networks: dict[str, Network] = {}
+    for graph in (manifest.encoder, manifest.decoder):
+        if graph is None:
+            raise BundleError(f"{path} holds no ONNX files, which serve needs; export them: vae-serve export")
+        name = f"{stem(manifest)}_{graph.role}"
+        networks[name] = Network(name, graph, model)
+    return Served(path, model, networks, PixelRule.from_json(manifest.pixels))

@@ -1,0 +1,203 @@
+"""The service's life: it binds, loads, listens, answers, and ends when it is told to."""
+
+import asyncio
+import errno
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from vae_serve.errors import MissingExtra, ServiceError
+from vae_serve.serve.limits import Limits
+from vae_serve.serve.served import Served, load
+
+BACKLOG = 2048  # connections that the system keeps for us
+EXTRA = ("uvicorn", "httptools", "orjson", "prometheus_client")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What is served, where and how."""
+
+    find: Callable[[], Path]
+    """Which bundle is to be served; asked again for each reload."""
+    host: str = "127.0.0.1"
+    """An address of this machine, or a name of one."""
+    port: int = 8000
+    """0 for any that is free."""
+    grpc_port: int | None = None
+    """Where gRPC is answered; None for nowhere."""
+    workers: int = 1
+    """Threads that run networks, and processes that decode pictures."""
+    watch: bool = False
+    """Whether a changed bundle is loaded by itself."""
+    access_log: bool = False
+    """Whether each request is a line of JSON on stdout."""
+    origins: tuple[str, ...] = ()
+    """Of the pages of other hosts that may read answers."""
+    limits: Limits = Limits()
+    """How much callers may ask for."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What is told when the service answers."""
+
+    url: str
+    """Where."""
+    grpc: str | None
+    """Where, if at all."""
+    model: str
+    """The bundle's name."""
+    bundle: str
+    """Its folder."""
+    networks: tuple[str, ...]
+    """Under which names."""
+    loopback: bool
+    """Whether this machine alone can reach it."""
+
+
+def run(options: Options, started: Callable[[Started], None], say: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or Ctrl-C. `started` is called once, when the first request can be answered.
+
+    Raises:
+        MissingExtra: packages are missing.
+        ServiceError: the port cannot be had.
+        BundleError: the bundle cannot be served.
+    """
+    if any(find_spec(name) is None for name in EXTRA):
+        raise MissingExtra("serve", "serve")
+    if options.grpc_port is not None and find_spec("grpc") is None:
+        raise MissingExtra("grpc", "serve --grpc-port")
+    listener = bind(options.host, options.port)
+    try:
+        asyncio.run(_serve(options, listener, load(options.find()), started, say))
+    finally:
+        listener.close()
+
+
+async def _serve(
+    options: Options,
+    listener: socket.socket,
+    served: Served,
+    started: Callable[[Started], None],
+    say: Callable[[str], None],
+) -> None:
+    import uvicorn
+
+    from vae_serve.serve.access_log import AccessLog
+    from vae_serve.serve.app import App
+    from vae_serve.serve.endpoints import routes
+    from vae_serve.serve.metrics import Metrics
+    from vae_serve.serve.protocol import limited
+    from vae_serve.serve.reloading import Reloader
+    from vae_serve.serve.service import Service
+
+    class Server(uvicorn.Server):
+        """uvicorn's, but signals are heeded below, and the process ends with 0."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            started(_told(options, listener, app.served))
+
+    limits = options.limits
+    service, metrics, log = Service(limits, options.workers), Metrics(), AccessLog(options.access_log)
+    app = App(service, metrics, log, frozenset(origin.encode() for origin in options.origins))
+    app.serve(served, routes(service, metrics, served))
+    server = Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http=limited(limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=int(limits.idle_seconds),
+            timeout_graceful_shutdown=int(limits.grace_seconds),
+        )
+    )
+
+    def end() -> None:
+        server.force_exit = server.should_exit  # told twice
+        server.should_exit = service.ending = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    reloader = Reloader(options.find, lambda new: app.serve(new, routes(service, metrics, new)), metrics, say)
+    running: set[asyncio.Task[None]] = set()
+
+    def begin(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> None:
+        task = loop.create_task(work())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, partial(begin, reloader.reload))
+    if options.watch:
+        begin(reloader.watch)
+    try:
+        await server.serve([listener])
+    finally:
+        for task in [*running]:
+            task.cancel()
+        await service.stop()
+        log.stop()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at an address of this machine, not yet listening: until then callers are refused, not kept waiting.
+
+    Raises:
+        ServiceError: it is taken, not allowed, or not of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ServiceError(f"--host {host} is no address of this machine: {error}") from None
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ServiceError(_why(error, host, port)) from None
+    return bound
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    where = f"port {port} of {host}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where} is taken by another program; end it, or choose another: --port {port + 1}"
+        case errno.EACCES:
+            return f"{where} is not allowed for this user; choose one from 1024: --port 8000"
+        case errno.EADDRNOTAVAIL:
+            return f"--host {host} is no address of this machine"
+    return f"{where} cannot be had: {error.strerror}"
+
+
+def _told(options: Options, listener: socket.socket, served: Served) -> Started:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return Started(
+        f"http://{shown}:{port}",
+        f"{shown}:{options.grpc_port}" if options.grpc_port is not None else None,
+        served.manifest.name,
+        str(served.path),
+        tuple(served.networks),
+        ipaddress.ip_address(host.partition("%")[0]).is_loopback,
+    )

@@ -1,0 +1,78 @@
+"""Tensors of the Open Inference Protocol to arrays and back: numbers of JSON, and bytes of the binary extension."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_serve.serve.answers import Refusal, brief
+from vae_serve.serve.networks import DTYPES, Network
+
+Array = npt.NDArray[Any]
+
+
+def rows_of(network: Network, name: str, datatype: str, shape: list[int], most: int) -> tuple[int, np.dtype[Any]]:
+    """How many rows an input has, and their type, where it is one that the network takes.
+
+    Raises:
+        Refusal: 400 where name, datatype or shape are others; 413 where there are more than `most` rows.
+    """
+    spec = network.input
+    if name != spec.name:
+        raise Refusal(400, f"the input is called {brief(name)}; {network.name} takes one, {spec.name}")
+    if datatype not in network.accepted:
+        wanted = " or ".join(network.accepted)
+        raise Refusal(400, f"{spec.name} has the datatype {brief(datatype)}; give {wanted}")
+    wanted_shape = ", ".join(map(str, network.row_shape))
+    if len(shape) != len(network.row_shape) + 1 or tuple(shape[1:]) != network.row_shape:
+        raise Refusal(400, f"{spec.name} has the shape {brief(shape)}; give [n, {wanted_shape}]")
+    rows = shape[0]
+    if rows < 1:
+        raise Refusal(400, f"{spec.name} has {rows} rows; give 1 or more")
+    if rows > most:
+        raise Refusal(413, f"{spec.name} has {rows:,} rows; a request may have {most:,} here: send several")
+    return rows, DTYPES[datatype]
+
+
+def from_numbers(network: Network, data: Any, rows: int, dtype: np.dtype[Any]) -> Array:
+    """The rows of an input's `data`: a flat list in row-major order, or nested as its shape says.
+
+    Raises:
+        Refusal: 400 where it is no list of so many numbers, or they are not such as the datatype has.
+    """
+    name, shape = network.input.name, (rows, *network.row_shape)
+    try:
+        values = np.array(data)
+    except (ValueError, OverflowError, TypeError, RecursionError):
+        raise Refusal(400, f"the data of {name} are ragged or no numbers; give {math.prod(shape):,} numbers") from None
+    if values.dtype.kind not in "fiu" or values.size != math.prod(shape):
+        found = f"{values.size:,} numbers" if values.dtype.kind in "fiu" else "something else than numbers"
+        raise Refusal(400, f"the data of {name} are {found}; {list(shape)} takes {math.prod(shape):,} numbers")
+    if values.ndim != 1 and values.shape != shape:
+        raise Refusal(400, f"the data of {name} are nested as {list(values.shape)}; nest them as {list(shape)}, or not")
+    if dtype == np.uint8:
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
+            raise Refusal(400, f"the data of {name} are not all whole numbers of 0..255, as UINT8 has them")
+        return values.astype(np.uint8).reshape(shape)
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which is refused
+        return values.astype(np.float32).reshape(shape)
+
+
+def from_bytes(network: Network, data: memoryview, rows: int, dtype: np.dtype[Any]) -> Array:
+    """The rows of an input's bytes, little-endian, in row-major order. They are not copied.
+
+    Raises:
+        Refusal: 400 where there are not so many bytes.
+    """
+    shape = (rows, *network.row_shape)
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise Refusal(400, f"{network.input.name} has {len(data):,} bytes; {list(shape)} takes {expected:,}")
+    values = np.frombuffer(data, dtype.newbyteorder("<"))
+    return values.astype(dtype, copy=False).reshape(shape)
+
+
+def to_bytes(values: Array) -> bytes:
+    """The bytes of an output, as above."""
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
