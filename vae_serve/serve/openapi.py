@@ -128,7 +128,8 @@ def _request(network: Network, limits: Limits) -> Json:
     fixed = [{"const": side} for side in network.row_shape]
     shape = {
         "type": "array",
-        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": rows}, *fixed],
+        "description": f"Rows first, {rows:,} at most, and a quarter of it where the answer is JSON; more is 413.",
+        "prefixItems": [{"type": "integer", "minimum": 1}, *fixed],
         "minItems": len(fixed) + 1,
         "maxItems": len(fixed) + 1,
     }
