@@ -48,7 +48,7 @@ def test_a_bundle_that_fails_its_check_is_one_sentence(vae_serve, tmp_path):
     (damaged / "decoder.onnx").write_bytes(contents)
     line = started(vae_serve, "--model", damaged, "--port", 0, cwd=tmp_path)
     assert "decoder.onnx is not the file that the manifest names" in line
-    assert "is no bundle" in started(vae_serve, "--model", tmp_path, "--port", 0, cwd=tmp_path)
+    assert "is not a bundle" in started(vae_serve, "--model", tmp_path, "--port", 0, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("words", [["--port", 70000], ["--port", -1], ["--workers", 0], ["--picture-timeout", 0]])
