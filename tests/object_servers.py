@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,14 @@ class ObjectServer:
             "AWS_SECRET_ACCESS_KEY": f"{user}-secret",
         }
 
-    def client(self, bucket: str) -> Any:
+    def client(self, bucket: str, retries: int = 10) -> Any:
         """An obstore client of a bucket, with every right, to look at what is there."""
         from obstore.store import AzureStore, S3Store
 
-        options: Any = {"client_options": {"allow_http": True}}
+        options: Any = {
+            "client_options": {"allow_http": True, "timeout": timedelta(seconds=5)},
+            "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=20)},
+        }
         if self.scheme == "az":
             return AzureStore(
                 bucket,
@@ -198,7 +202,7 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
         from obstore.exceptions import BaseError
 
         try:
-            ObjectServer("s3", endpoint).make_bucket("ready")
+            ObjectServer("s3", endpoint).client("ready", retries=0).put("first", b"")
         except (BaseError, OSError):
             return False
         return True

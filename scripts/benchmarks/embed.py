@@ -213,7 +213,7 @@ def array(work: Path, count: int, rounds: int) -> None:
         from_bytes["DequantizeLinear"].append(
             count / seconds(lambda: encode_only(of_bytes, some, count, BATCH["encoder"]))
         )
-        made.append(count / seconds(lambda: embed(path, bundle.path, out=work / "out")))
+        made.append(count / seconds(lambda: embed(path, str(bundle.path), out=work / "out")))
         shutil.rmtree(work / "out")
         ratios.append(made[-1] / max(rates[-1] for rates in raw.values()))
     process = whole_process(vae_serve(path, work / "out"), work / "out")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vae_serve.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from vae_serve.storage.object_url import ObjectUrl
+    from vae_serve.storage.object_url import Place
 
 StrPath = str | os.PathLike[str]
 
@@ -97,7 +97,7 @@ def path_or_none(name: str, value: object) -> Path | None:
     return None if value is None else path(name, value)
 
 
-def place(name: str, value: object) -> "Path | ObjectUrl":
+def place(name: str, value: object) -> "Place":
     """A path, or the URL of a place in an object store.
 
     Raises:
@@ -112,9 +112,14 @@ def place(name: str, value: object) -> "Path | ObjectUrl":
     return parse_object_url(word) if is_url(word) else found
 
 
-def place_or_none(name: str, value: object) -> "Path | ObjectUrl | None":
+def place_or_none(name: str, value: object) -> "Place | None":
     """A path or a URL, or None."""
     return None if value is None else place(name, value)
+
+
+def place_shown(found: "Place") -> Path | str:
+    """A place as the API returns it: a path, or the text of a URL, which is what other libraries take."""
+    return found if isinstance(found, Path) else str(found)
 
 
 def callback(name: str, value: object) -> None:

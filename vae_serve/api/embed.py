@@ -15,11 +15,11 @@ from vae_serve.errors import UsageError
 if TYPE_CHECKING:
     from vae_serve.api.pictures import Begun, PictureSource
     from vae_serve.images.pixels import PixelRule
-    from vae_serve.jobs.place import Place
     from vae_serve.model.bundle import Bundle
     from vae_serve.model.model import Model
     from vae_serve.sources.arrays import Arrays
     from vae_serve.sources.files import Pictures
+    from vae_serve.storage.object_url import Place
     from vae_serve.tasks.embed import EmbedOptions
 
 Fit = Literal["stretch", "pad", "crop"]
@@ -211,4 +211,5 @@ def _job(request: _Request, progress: Progress, note: Note) -> Generator[None, N
     )
     yield from ()
     this_run = ThisRun(**stats.pop("this_run"))
-    return EmbedSummary(out=request.out, **{**stats, "model": request.bundle.path, "this_run": this_run})
+    out, model = map(arguments.place_shown, (request.out, request.bundle.path))
+    return EmbedSummary(out=out, **{**stats, "model": model, "this_run": this_run})

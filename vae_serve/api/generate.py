@@ -81,7 +81,7 @@ def generate(
     bundle = models.checked_bundle(model)
     options = GenerateOptions(latents=_latents(latents, bundle.manifest.latent_dim), **checked)
     done = task(bundle, options, progress or no_progress)
-    return GenerateSummary(bundle.path, done.path, done.pictures, done.points, done.missing)
+    return GenerateSummary(arguments.place_shown(bundle.path), done.path, done.pictures, done.points, done.missing)
 
 
 def _latents(latents: "StrPath | npt.ArrayLike | None", latent_dim: int) -> Any:

@@ -1,7 +1,6 @@
 """From what a caller says of a model to the checked bundle behind it."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_serve.api import arguments
@@ -14,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def load(source: StrPath | None = None, *, threads: int | None = None, batch: int | None = None) -> "Model":
-    """The model in a bundle's folder, every file checked; without one, the model that comes with the package.
+    """The model of a bundle, every file checked; without one, the model that comes with the package.
 
+    `source`: the bundle's folder, or its URL in an object store (s3://, gs:// or az://, with the extra `remote`).
     `threads`: that one call of `encode` or `decode` may use, all cores by default; any number gives the same bits.
     `batch`: rows a call of a network, instead of what is fastest for small networks.
 
@@ -36,13 +36,9 @@ def checked_bundle(model: "Model | StrPath | None") -> "Bundle":
     if model is None:
         return bundles.load(bundles.packaged_bundle())
     if isinstance(model, str | os.PathLike):
-        return bundles.load(_folder(model))
+        return bundles.load(arguments.place("model", model))
     from vae_serve.model.model import Model
 
     if isinstance(model, Model):
         return model.bundle
     raise UsageError(f"the model is {model!r:.100}; give a vae_serve.Model, the path of a bundle, or None")
-
-
-def _folder(path: StrPath) -> Path:
-    return arguments.path("model", path)

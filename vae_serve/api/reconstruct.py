@@ -83,7 +83,7 @@ def _job(request: _Request, progress: Progress, note: Note) -> Generator[None, N
     rule = PixelRule.from_json(bundle.manifest.pixels)
     fields = task.reconstruct(request.begun.open(note), bundle, rule, request.options, progress)
     worst = fields.pop("worst")
-    return ReconstructSummary(model=bundle.path, worst=worst and Worst(**worst), **fields)
+    return ReconstructSummary(model=arguments.place_shown(bundle.path), worst=worst and Worst(**worst), **fields)
 
 
 def default_name(source: "PictureSource") -> str:

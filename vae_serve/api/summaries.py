@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 
-from vae_serve.storage.object_url import ObjectUrl
-
 Json = dict[str, Any]
 
 
@@ -22,7 +20,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 def _plain(value: Any) -> Any:
     match value:
-        case Path() | ObjectUrl():
+        case Path():
             return str(value)
         case tuple() | list():
             return [_plain(inner) for inner in value]
@@ -44,10 +42,10 @@ class ThisRun(msgspec.Struct, frozen=True):
 class EmbedSummary(Summary, frozen=True):
     """What an `embed` job came to."""
 
-    out: Path | ObjectUrl
-    """The folder of the result, or the place in an object store: `str` of it is its URL, and `/` a name below it."""
-    model: Path | ObjectUrl
-    """The bundle."""
+    out: Path | str
+    """The folder of the result, or the URL of its place in an object store."""
+    model: Path | str
+    """The bundle: a path, or a URL."""
     images: int
     """Rows of the result (with `shard`, of this share)."""
     failed: int
@@ -70,10 +68,10 @@ class EmbedSummary(Summary, frozen=True):
 class GenerateSummary(Summary, frozen=True):
     """What `generate` wrote."""
 
-    model: Path | ObjectUrl
-    """The bundle."""
-    out: Path | ObjectUrl
-    """The file or folder, or its place in an object store."""
+    model: Path | str
+    """The bundle: a path, or a URL."""
+    out: Path | str
+    """The file or folder, or its URL."""
     pictures: int
     points: int
     """Latent points in these pictures."""
@@ -92,8 +90,8 @@ class Worst(msgspec.Struct, frozen=True):
 class ReconstructSummary(Summary, frozen=True):
     """What a `reconstruct` job came to. Means are over the pictures that could be read; None where there was none."""
 
-    model: Path | ObjectUrl
-    """The bundle."""
+    model: Path | str
+    """The bundle: a path, or a URL."""
     out: Path
     """The folder of the result."""
     pictures: int

@@ -15,9 +15,10 @@ def deploy(
         Target, typer.Argument(metavar="TARGET", help="triton, tf-serving, huggingface or web.", show_default=False)
     ],
     bundle: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            metavar="BUNDLE", help="The bundle's folder. [default: the newest in exports/, else the packaged one]"
+            metavar="BUNDLE",
+            help="The bundle's folder or URL. [default: the newest in exports/, else the packaged one]",
         ),
     ] = None,
     *,
@@ -33,9 +34,10 @@ def deploy(
     The bundle is verified first. The folder's README.md says how to start it. Needs no TensorFlow.
     """
     from vae_serve import deploy as targets
+    from vae_serve.api.arguments import place
     from vae_serve.model.bundle import find
 
-    source = find(bundle)
+    source = place("bundle", find(bundle))
     if not quiet and bundle is None:
         console.say(f"the bundle is {source}")
     targets.deploy(source, target, out, overwrite)

@@ -1,6 +1,5 @@
 """`vae-serve embed`: pictures to latent vectors."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -39,7 +38,11 @@ def embed(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The bundle's folder or s3:// URL. [default: the newest in exports/, else the packaged one]",
+        ),
     ] = None,
     format_: Annotated[ResultFormat, typer.Option("--format", help="Format of the result.")] = "parquet",
     outputs: Annotated[

@@ -38,7 +38,11 @@ def generate(
     axes: Annotated[bool, typer.Option("--axes", help="Print the plane's coordinates at its edge.")] = False,
     shard: Annotated[str, typer.Option(help="I/N: make the I-th of N shares of the pictures.")] = "1/1",
     model: Annotated[
-        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The bundle's folder or s3:// URL. [default: the newest in exports/, else the packaged one]",
+        ),
     ] = None,
     out: Annotated[
         Path | None,

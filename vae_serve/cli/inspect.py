@@ -1,29 +1,34 @@
 """`vae-serve inspect`: what a bundle, or a lone ONNX file, is."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vae_serve.api.arguments import place
 from vae_serve.cli import console
 from vae_serve.errors import BundleError
 from vae_serve.model import bundle as bundles
 from vae_serve.model import files, onnx
 
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
+
 
 def inspect(
     bundle: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            help="A bundle's folder, or an .onnx file. [default: the newest in exports/, else the packaged one]"
+            metavar="BUNDLE",
+            help="A bundle's folder or URL, or an .onnx file. [default: the newest in exports/, else the packaged one]",
         ),
     ] = None,
     *,
     as_json: console.AsJson = False,
 ) -> None:
     """Describe a model: architecture, shapes, opset, parameters, size, figures, parity."""
-    path = bundles.find(bundle)
-    facts = _of_file(path) if path.suffix == ".onnx" else _of_bundle(path)
+    path = place("bundle", bundles.find(bundle))
+    facts = _of_file(path) if isinstance(path, Path) and path.suffix == ".onnx" else _of_bundle(path)
     if as_json:
         console.emit({"path": path, **facts})
         return
@@ -32,7 +37,7 @@ def inspect(
         console.show(f"  {name:<34} {value}")
 
 
-def _of_bundle(path: Path) -> dict[str, Any]:
+def _of_bundle(path: "Place") -> dict[str, Any]:
     import msgspec
 
     loaded = bundles.load(path)

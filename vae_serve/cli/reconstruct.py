@@ -20,7 +20,11 @@ def reconstruct(
         typer.Option(help="The folder to write to. [default: the source's name with -reconstructed]"),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The bundle's folder or s3:// URL. [default: the newest in exports/, else the packaged one]",
+        ),
     ] = None,
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
     picture_timeout: PictureTimeout = 30.0,

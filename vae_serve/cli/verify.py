@@ -9,7 +9,7 @@ from vae_serve.cli import console
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle's folder, or its URL.")],
     *,
     against: Annotated[
         Path | None, typer.Option(help="The run that it was exported from: compare everything with the trained model.")
@@ -21,9 +21,10 @@ def verify(
 
     --against RUN repeats the comparison of the export; it needs the extra `train`.
     """
+    from vae_serve.api.arguments import place
     from vae_serve.model import verify as batch
 
-    loaded, reports = batch.verify(bundle)
+    loaded, reports = batch.verify(place("bundle", bundle))
     largest = max((report.largest for report in reports), default=0.0)
     if not quiet:
         ran = f", conformance vectors within {largest:.1e}" if reports else ""

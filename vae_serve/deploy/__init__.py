@@ -7,13 +7,16 @@ needs TensorFlow.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vae_serve.deploy import huggingface, readme, tf_serving, triton, web
 from vae_serve.errors import UsageError
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.verify import verify
 from vae_serve.storage.publish import Destination, publish_folder
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
 
 Target = Literal["triton", "tf-serving", "huggingface", "web"]
 
@@ -27,7 +30,7 @@ TARGETS: dict[Target, Callable[[Bundle, Path], None]] = {
 README_LIMIT = 1 << 20  # bytes of an existing README.md that are looked at
 
 
-def deploy(source: Path, target: Target, out: Path, overwrite: bool = False) -> None:
+def deploy(source: "Place", target: Target, out: Path, overwrite: bool = False) -> None:
     """Writes the bundle in `source` for `target` into the new folder `out`.
 
     Raises:

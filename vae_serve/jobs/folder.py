@@ -31,7 +31,7 @@ from vae_serve.jobs.sealed import SEALED, read_sealed, sealed
 from vae_serve.storage.local import PARTIAL, LocalStore
 
 if TYPE_CHECKING:
-    from vae_serve.jobs.place import Place
+    from vae_serve.storage.object_url import Place
     from vae_serve.storage.store import JobStore, Write
 
 STATS = f"{STATE}/stats.json"

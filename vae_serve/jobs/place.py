@@ -13,10 +13,8 @@ from vae_serve.storage.local import LocalStore
 from vae_serve.storage.publish import settled
 
 if TYPE_CHECKING:
-    from vae_serve.storage.object_url import ObjectUrl
+    from vae_serve.storage.object_url import Place
     from vae_serve.storage.store import JobStore
-
-    Place = Path | ObjectUrl  # either has `/` for a name below it, and `str`
 
 Note = Callable[[str], None]
 

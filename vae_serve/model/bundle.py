@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vae_serve.errors import BundleError
 from vae_serve.model import onnx
@@ -26,6 +26,10 @@ from vae_serve.model.memory import CallMemory
 
 if TYPE_CHECKING:
     from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
+    from vae_serve.model.objects import ObjectFolder
+    from vae_serve.storage.object_url import Place
+
+AnyPlace = TypeVar("AnyPlace", bound="Place | str")
 
 # The records are imported where a manifest is read: `--help` does without what they are made of.
 
@@ -37,7 +41,8 @@ MANIFEST_LIMIT = 1 << 20  # bytes; a manifest is some ten kilobytes
 class Bundle:
     """A checked bundle. The graphs are the very bytes that were hashed, so nothing can change in between."""
 
-    path: Path
+    path: "Place"
+    """A folder, or a place in an object store."""
     manifest: "Manifest"
     graphs: dict[str, bytes]
     """By file."""
@@ -62,8 +67,8 @@ class Bundle:
         raise BundleError(f"{self.path} has no {path}; export it again")
 
 
-def load(path: Path) -> Bundle:
-    """Reads and checks a bundle: every file and every graph against the manifest.
+def load(path: "Place") -> Bundle:
+    """Reads and checks a bundle, in a folder or in an object store: every file and every graph against the manifest.
 
     The graphs are kept in memory. The other files are read once, in chunks, to compare their hashes;
     `Bundle.read` reads one again.
@@ -95,7 +100,13 @@ def read_manifest(file: Path) -> "Manifest":
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Folder]:
+def _opened(path: "Place") -> Iterator["Folder | ObjectFolder"]:
+    if not isinstance(path, Path):
+        from vae_serve.model.objects import open_objects
+
+        with open_objects(path) as objects:
+            yield objects
+        return
     try:
         with open_folder(path) as folder:
             yield folder
@@ -103,7 +114,7 @@ def _opened(path: Path) -> Iterator[Folder]:
         raise BundleError(f"{path} is not a bundle: there is no such folder") from None
 
 
-def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
+def _read_manifest(folder: "Folder | ObjectFolder", name: str = MANIFEST) -> "Manifest":
     try:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
@@ -113,7 +124,9 @@ def _read_manifest(folder: Folder, name: str = MANIFEST) -> "Manifest":
     return manifest_file.parse(contents, str(folder.path / name))
 
 
-def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, CallMemory]:
+def _graph(
+    folder: "Folder | ObjectFolder", entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest"
+) -> tuple[bytes, CallMemory]:
     """The bytes of a graph that agrees with the manifest, and what a call takes."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path
@@ -122,7 +135,7 @@ def _graph(folder: Folder, entry: "FileEntry", spec: "GraphSpec", manifest: "Man
     return contents, file.memory
 
 
-def _check_graph(file: onnx.OnnxFile, spec: "GraphSpec", manifest: "Manifest", where: Path) -> None:
+def _check_graph(file: onnx.OnnxFile, spec: "GraphSpec", manifest: "Manifest", where: "Place") -> None:
     for side, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         stated = [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
         actual = [(value.name, value.dtype, value.shape) for value in getattr(file, side)]
@@ -150,7 +163,7 @@ def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
     return replace(manifest, files=tuple(entries))
 
 
-def find(model: Path | None, exports: Path = Path("exports")) -> Path:
+def find(model: AnyPlace | None, exports: Path = Path("exports")) -> AnyPlace | Path:
     """The bundle that a command serves: `model`, else the newest one under `exports`, else the one of the package."""
     if model is not None:
         return model

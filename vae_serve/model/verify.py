@@ -1,8 +1,7 @@
 """A bundle compared with its manifest and its conformance vectors. Needs only the packages of the serving side."""
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,9 @@ from vae_serve.model.conformance import vectors
 from vae_serve.model.manifest import Graph, PixelType
 from vae_serve.model.sessions import Session, open_graph
 
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
+
 Array = npt.NDArray[Any]
 
 TOLERANCE_LIMIT = 1e-3  # what is more than float32 networks here differ by, whatever a manifest states as measured
@@ -23,7 +25,7 @@ ROWS = 32  # that are compared at a time
 BYTE_TOLERANCE = 1  # two runtimes round a float that lies at a half to either side
 
 
-def verify(path: Path) -> tuple[Bundle, list[parity.Report]]:
+def verify(path: "Place") -> tuple[Bundle, list[parity.Report]]:
     """Loads a bundle through all its checks, judges its SavedModels and runs its conformance vectors.
 
     Returns the bundle, and for each output how far it is from what the trained model gave; none without ONNX files.

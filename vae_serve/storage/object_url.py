@@ -5,6 +5,7 @@ is refused, and no message repeats it.
 """
 
 import re
+from pathlib import Path
 
 import msgspec
 
@@ -52,6 +53,10 @@ class ObjectUrl(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The last part of the key, or the bucket's name."""
         return self.key.rpartition("/")[2] or self.bucket
+
+
+Place = Path | ObjectUrl
+"""Where something is: either has `/` for a name below it, and `str`."""
 
 
 def is_url(text: str) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,12 +13,15 @@ from vae_serve.jobs.opened import Opened
 from vae_serve.model import bundle as bundles
 from vae_serve.model.bundle import Bundle
 
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
+
 
 @dataclass(frozen=True)
 class BundleFolder:
     """The bundle that another process has loaded."""
 
-    path: Path
+    path: "Place"
     manifest_sha256: str
 
     def open(self) -> Bundle:
@@ -31,7 +35,8 @@ class BundleFolder:
 
 def opened(bundle: Bundle) -> Opened[Bundle]:
     """For a spec."""
-    return Opened(bundle, lambda: BundleFolder(bundle.path.absolute(), _manifest_sha256(bundle)))
+    path = bundle.path.absolute() if isinstance(bundle.path, Path) else bundle.path
+    return Opened(bundle, lambda: BundleFolder(path, _manifest_sha256(bundle)))
 
 
 def network_sha256(bundle: Bundle, role: str) -> str | None:
@@ -41,7 +46,7 @@ def network_sha256(bundle: Bundle, role: str) -> str | None:
 
 
 @cache
-def _load(path: Path, manifest_sha256: str) -> Bundle:
+def _load(path: "Place", manifest_sha256: str) -> Bundle:
     bundle = bundles.load(path)
     if _manifest_sha256(bundle) != manifest_sha256:
         raise BundleError(f"{path} has changed since the job began; choose another --out, or --overwrite")

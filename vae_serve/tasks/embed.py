@@ -29,7 +29,8 @@ from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_js
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vae_serve.jobs.place import Note, Place
+    from vae_serve.jobs.place import Note
+    from vae_serve.storage.object_url import Place
 
 AHEAD = 3  # shards that are made while the caller of `rows` looks at one
 
