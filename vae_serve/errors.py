@@ -7,6 +7,7 @@
     ├── SourceError             the images, latents or data to work on cannot be used
     │   └── ImageError          one image cannot be used; in a batch it becomes a row, with `kind`
     ├── OutputError             the place to write to cannot be used: it exists, is read-only, is full
+    ├── EngineError             the place where a job's shards are to be made cannot make them
     ├── BundleError             an exported model is damaged, untrue, hostile or not there
     ├── ParityError             two copies of a model disagree
     ├── ServiceError            the service cannot be started: its port is taken, or not allowed
@@ -58,6 +59,10 @@ class ImageError(SourceError):
 
 class OutputError(VaeServeError):
     """The place to write to cannot be used."""
+
+
+class EngineError(VaeServeError):
+    """The place where a job's shards are to be made cannot make them: no cluster, other packages, lost machines."""
 
 
 class BundleError(VaeServeError):

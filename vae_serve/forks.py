@@ -1,5 +1,6 @@
-"""Work in a forked process: it has what its parent has at once, and ends with its work."""
+"""Work in another process: one that is forked, which has what its parent has at once, or a new Python."""
 
+import json
 import os
 import signal
 import sys
@@ -77,3 +78,20 @@ def limit_memory(more: int) -> None:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
         limit, hard = int(line.split()[1]) * 1024 + more, resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+_START = """
+import sys, json
+sys.path[:] = json.loads(sys.argv[1])
+from importlib import import_module
+import_module(sys.argv[2]).main(*map(int, sys.argv[3:]))
+"""
+
+
+def new_python(module: str, *numbers: int) -> list[str]:
+    """The command of a new Python process that finds the same packages and calls the module's `main` with numbers.
+
+    It imports nothing of the program that starts it, whose main module needs no `__main__` guard.
+    """
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109
+    return [sys.executable, "-c", _START, json.dumps(path), module, *map(str, numbers)]

@@ -53,7 +53,7 @@ class Fresh:
         self.results: dict[int, dict[str, bytes]] = {}
         self.whole = b""
 
-    def __call__(self, spec, missing, on_done, progress=lambda done, failed: None, private=()) -> None:
+    def __call__(self, spec, missing, on_done, progress=lambda done, failed, **figures: None, private=()) -> None:
         self.whole = pickle.dumps(spec)
         for shard in reversed(missing):
             self.sent[shard.number] = pickle.dumps((spec.for_shard(shard), shard))
@@ -75,7 +75,7 @@ class Fresh:
 @pytest.fixture
 def fresh(tmp_path, monkeypatch) -> Fresh:
     engine = Fresh(tmp_path)
-    monkeypatch.setitem(ENGINES, "fresh", engine)
+    monkeypatch.setitem(ENGINES, "fresh", lambda _: engine)
     return engine
 
 
@@ -184,6 +184,9 @@ def test_every_shard_of_embed_is_the_same_in_a_process_of_its_own(source, bundle
     assert [*files] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert {name: data for result in fresh.results.values() for name, data in result.items()} == files
     assert tree(Path("there")) == files
+    options = embed_options(engine="processes")
+    embed(open_source(source), bundle, rule, Path("elsewhere"), options, lambda *_, **__: None)
+    assert tree(Path("elsewhere")) == files
 
 
 def test_a_spec_for_one_shard_holds_the_names_of_that_shard_alone(tmp_path, images, bundle, fresh):
@@ -238,12 +241,12 @@ def test_every_shard_of_generate_is_the_same_in_a_process_of_its_own(tmp_path, b
     z = np.random.default_rng(2).standard_normal((ROWS, 2))
     np.savetxt(tmp_path / "z.csv", z, delimiter=",", header="z_0,z_1", comments="")
     given = {"count": ROWS, "seed": 5} if points == "prior" else {"latents": tmp_path / "z.csv"}
-    for folder, engine in (("here", "inline"), ("there", "fresh")):
+    for folder, engine in (("here", "inline"), ("there", "fresh"), ("elsewhere", "processes")):
         (tmp_path / folder).mkdir()
         generate(bundle, GenerateOptions(**given, share=(2, 2), out=tmp_path / folder / out, engine=engine))
     assert len(fresh.results) == 2
     assert max(map(len, fresh.sent.values())) < 4096
-    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here") == tree(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("make", [as_zip, as_npy, as_parquet])
@@ -260,7 +263,7 @@ def test_a_source_that_has_changed_since_is_refused_where_it_is_opened(tmp_path,
 def test_an_engine_of_another_name_is_refused(tmp_path, images, bundle):
     rule = PixelRule.from_json(bundle.manifest.pixels)
     opened = open_source(str(as_npy(tmp_path / "source", images)))
-    with pytest.raises(UsageError, match="the engine 'spark' is none of inline"):
+    with pytest.raises(UsageError, match="the engine 'spark' is none of inline, processes"):
         embed(opened, bundle, rule, tmp_path / "out", embed_options(engine="spark"), lambda *_, **__: None)
     assert not (tmp_path / "out").exists()
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from vae_serve.api import arguments, fresh_process, models, pictures
+from vae_serve.api import arguments, engines, fresh_process, models, pictures
 from vae_serve.api.arguments import StrPath
+from vae_serve.api.engines import Engine
 from vae_serve.api.progress import Note, Progress, no_note, no_progress
 from vae_serve.api.record_batch import RecordBatch
 from vae_serve.api.summaries import EmbedSummary, ThisRun
@@ -26,11 +27,9 @@ Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
 ResultFormat = Literal["parquet", "npy", "csv", "projector"]
 Output = Literal["z_mean", "z_log_var", "z"]
-Engine = Literal["inline"]
 
 FITS, INVERTS, FORMATS = ("stretch", "pad", "crop"), ("no", "yes", "auto"), ("parquet", "npy", "csv", "projector")
 OUTPUTS = ("z_mean", "z_log_var", "z")
-ENGINES = ("inline",)
 
 
 @overload
@@ -49,7 +48,8 @@ def embed(
     rows_per_shard: int = 32_768,
     max_errors: int | None = None,
     picture_timeout: float = 30.0,
-    engine: Engine = "inline",
+    engine: Engine | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Generator[RecordBatch, None, None]: ...
@@ -73,7 +73,8 @@ def embed(
     max_errors: int | None = None,
     picture_timeout: float = 30.0,
     overwrite: bool = False,
-    engine: Engine = "inline",
+    engine: Engine | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> EmbedSummary: ...
@@ -96,7 +97,8 @@ def embed(
     max_errors: int | None = None,
     picture_timeout: float = 30.0,
     overwrite: bool = False,
-    engine: Engine = "inline",
+    engine: Engine | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Generator[RecordBatch, None, None] | EmbedSummary:
@@ -116,8 +118,9 @@ def embed(
 
     `workers`: decoding processes, and threads that run the encoder; None is as many as there are cores. `fit`,
     `invert`: None is as in training. `shard`: (I, N), this machine's share. `max_errors`: stop when more pictures fail.
-    `picture_timeout`: seconds; a picture that takes longer to decode fails. `progress` is told (rows done, rows in all,
-    errors=...), `note` a line worth reading. All others as `vae-serve embed --help` says.
+    `picture_timeout`: seconds; a picture that takes longer to decode fails. `engine`: where an `out`'s shards are made,
+    `inline` (None), `processes` or `ray`, the Ray cluster at `address`; the bytes are the same. `progress` is told
+    (rows done, rows in all, errors=...), `note` a line worth reading. All others as `vae-serve embed --help` says.
 
     Raises:
         UsageError, InputError: an argument makes no sense; says which, and what to give.
@@ -128,6 +131,8 @@ def embed(
     for name, function in (("progress", progress), ("note", note)):
         arguments.callback(name, function)
     target = arguments.place_or_none("out", out)
+    if target is None and (engine is not None or address is not None):
+        raise UsageError("--engine and --address are for a result on disk: give out as well, or leave them out")
     if target is None and (format != "parquet" or overwrite):
         raise UsageError("--format and --overwrite are for a result on disk: give out as well, or leave them out")
     checked: dict[str, Any] = {
@@ -140,7 +145,8 @@ def embed(
         "max_errors": None if max_errors is None else arguments.whole("max_errors", max_errors, 0),
         "picture_timeout": arguments.picture_timeout(picture_timeout),
         "overwrite": arguments.flag("overwrite", overwrite),
-        "engine": arguments.choice("engine", engine, ENGINES),
+        "engine": engines.engine(engine, source, target),
+        "address": engines.address(address),
         "rows_per_shard": arguments.whole("rows_per_shard", rows_per_shard, 1),
     }
     changed = {

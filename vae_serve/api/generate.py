@@ -3,9 +3,10 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from vae_serve.api import arguments, models
+from vae_serve.api import arguments, engines, models
 from vae_serve.api.arguments import StrPath
-from vae_serve.api.progress import Progress, no_progress
+from vae_serve.api.engines import Engine
+from vae_serve.api.progress import Note, Progress, no_note, no_progress
 from vae_serve.api.summaries import GenerateSummary
 from vae_serve.errors import InputError, UsageError
 
@@ -32,7 +33,11 @@ def generate(
     out: StrPath | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    rows_per_shard: int | None = None,
+    engine: Engine | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> GenerateSummary:
     """Draws pictures from the latent space into a file or folder. For arrays see `Model.sample` and `Model.decode`.
 
@@ -45,7 +50,8 @@ def generate(
     `grid` tiles so many together.
 
     `out`: NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files; None is a name that says what it is. A long
-    job is continued by the same call. `progress` is told (pictures done, pictures in all). All others as
+    job is continued by the same call. `rows_per_shard`: pictures that are made and kept as one; None is 32 MiB of them.
+    `engine`, `address`: as in `embed`. `progress` is told (pictures done, pictures in all). All others as
     `vae-serve generate --help` says.
 
     Raises:
@@ -54,7 +60,8 @@ def generate(
         BundleError: the model cannot be used.
         OutputError: `out` exists or cannot be written.
     """
-    arguments.callback("progress", progress)
+    for name, function in (("progress", progress), ("note", note)):
+        arguments.callback(name, function)
     line: Any = None
     if interpolate is not None:
         if not isinstance(interpolate, tuple | list) or len(interpolate) != 2:
@@ -74,13 +81,16 @@ def generate(
         "overwrite": arguments.flag("overwrite", overwrite),
         "workers": arguments.workers(workers),
         "share": arguments.share(shard),
+        "rows_per_shard": None if rows_per_shard is None else arguments.whole("rows_per_shard", rows_per_shard, 1),
+        "engine": engines.engine(engine, latents, out),
+        "address": engines.address(address),
     }
     from vae_serve.tasks.generate import generate as task
     from vae_serve.tasks.generate_options import GenerateOptions
 
     bundle = models.checked_bundle(model)
     options = GenerateOptions(latents=_latents(latents, bundle.manifest.latent_dim), **checked)
-    done = task(bundle, options, progress or no_progress)
+    done = task(bundle, options, progress or no_progress, note or no_note)
     return GenerateSummary(arguments.place_shown(bundle.path), done.path, done.pictures, done.points, done.missing)
 
 

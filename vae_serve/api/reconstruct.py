@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_serve.api import arguments, fresh_process, models, pictures
+from vae_serve.api import arguments, engines, fresh_process, models, pictures
 from vae_serve.api.arguments import StrPath
+from vae_serve.api.engines import Engine
 from vae_serve.api.progress import Note, Progress, no_note, no_progress
 from vae_serve.api.summaries import ReconstructSummary, Worst
 
@@ -29,13 +30,16 @@ def reconstruct(
     workers: int | None = None,
     picture_timeout: float = 30.0,
     overwrite: bool = False,
+    engine: Engine | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> ReconstructSummary:
     """Puts pictures beside what the model makes of them: sheets to look at, and a table with the error of each.
 
-    `source`, `model`, `workers`, `picture_timeout`, `progress` and `note` as `embed` has them. `out`: the folder to
-    write to; by default the source's name with `-reconstructed`. An interrupted job is resumed by the same call.
+    `source`, `model`, `workers`, `picture_timeout`, `engine`, `address`, `progress` and `note` as `embed` has them.
+    `out`: the folder to write to; by default the source's name with `-reconstructed`. An interrupted job is resumed by
+    the same call.
 
     The errors are those of the reconstruction from z_mean: mse over pixels 0..1, and the negative log likelihood of the
     picture in nats (Bernoulli cross-entropy summed over pixels), the first term of the training's loss.
@@ -51,12 +55,13 @@ def reconstruct(
     target = Path(default_name(source)) if out is None else arguments.path("out", out)
     threads, seconds = arguments.workers(workers), arguments.picture_timeout(picture_timeout)
     arguments.flag("overwrite", overwrite)
+    name, cluster = engines.engine(engine, source, target), engines.address(address)
     own = (target, target.with_name(f"{target.name}.partial")) if target.name else (target,)
     begun = pictures.begin(source, own, job=True)
     with begun.stopped_on_error():
         from vae_serve.tasks.reconstruct import ReconstructOptions
 
-        options = ReconstructOptions(target, threads, seconds, overwrite)
+        options = ReconstructOptions(target, threads, seconds, overwrite, name, cluster)
         bundle = models.checked_bundle(model)
         begun.require_shape(bundle.manifest.image_shape)
         request = _Request(begun, bundle, options)
@@ -81,7 +86,7 @@ def _job(request: _Request, progress: Progress, note: Note) -> Generator[None, N
     yield from ()
     bundle = request.bundle
     rule = PixelRule.from_json(bundle.manifest.pixels)
-    fields = task.reconstruct(request.begun.open(note), bundle, rule, request.options, progress)
+    fields = task.reconstruct(request.begun.open(note), bundle, rule, request.options, progress, note)
     worst = fields.pop("worst")
     return ReconstructSummary(model=arguments.place_shown(bundle.path), worst=worst and Worst(**worst), **fields)
 

@@ -6,6 +6,7 @@ import typer
 
 from vae_serve import start
 from vae_serve.cli import console
+from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
@@ -67,6 +68,8 @@ def embed(
     ] = None,
     picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
+    engine: Engine = None,
+    address: Address = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
@@ -94,6 +97,8 @@ def embed(
             max_errors=max_errors,
             picture_timeout=picture_timeout,
             overwrite=overwrite,
+            engine=engine,
+            address=address,
             progress=report,
             note=None if quiet else console.say,
         )

@@ -7,6 +7,7 @@ import typer
 
 from vae_serve import start
 from vae_serve.cli import console
+from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
 from vae_serve.model import bundle
@@ -54,6 +55,11 @@ def generate(
         bool, typer.Option("--overwrite", help="Replace an earlier result at --out, and start again.")
     ] = False,
     workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one for each core]")] = None,
+    rows_per_shard: Annotated[
+        int | None, typer.Option(min=1, help="Pictures that are made as one; a kill loses unfinished ones.")
+    ] = None,
+    engine: Engine = None,
+    address: Address = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
@@ -82,7 +88,11 @@ def generate(
             out=out,
             overwrite=overwrite,
             workers=workers,
+            rows_per_shard=rows_per_shard,
+            engine=engine,
+            address=address,
             progress=report,
+            note=None if quiet else console.say,
         )
     if not quiet:
         of = f" of {summary.points:,} points" if summary.points != summary.pictures else ""

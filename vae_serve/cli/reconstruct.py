@@ -7,6 +7,7 @@ import typer
 
 from vae_serve import start
 from vae_serve.cli import console
+from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
 from vae_serve.model import bundle as bundles
@@ -29,6 +30,8 @@ def reconstruct(
     workers: Annotated[str, typer.Option(help="Decoding processes; auto: as many as this process has cores.")] = "auto",
     picture_timeout: PictureTimeout = 30.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
+    engine: Engine = None,
+    address: Address = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
@@ -47,6 +50,8 @@ def reconstruct(
             workers=parse_workers(workers),
             picture_timeout=picture_timeout,
             overwrite=overwrite,
+            engine=engine,
+            address=address,
             progress=report,
             note=None if quiet else console.say,
         )

@@ -45,6 +45,7 @@ class DecodeLanes:
                 source,
                 rule,
                 ranges,
+                rows=range(missing[0].start, missing[-1].stop),
                 workers=min(workers, ranges.count),
                 capacity=rows_per_batch,
                 picture_timeout=picture_timeout,

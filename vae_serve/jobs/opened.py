@@ -9,10 +9,14 @@ T = TypeVar("T")
 
 
 class Opened(Generic[T]):
-    """What this process has open. A copy that is pickled is the description."""
+    """What this process has open. A copy that is pickled is the description.
 
-    def __init__(self, value: T, describe: Callable[[], Described[T]]) -> None:
-        self._value, self._describe = value, describe
+    With a `key` the value itself can be sent to other machines, once for all shards: it can be pickled, and an equal
+    value has an equal key.
+    """
+
+    def __init__(self, value: T, describe: Callable[[], Described[T]], key: str = "") -> None:
+        self._value, self._describe, self.key = value, describe, key
 
     def open(self) -> T:
         """What is open."""

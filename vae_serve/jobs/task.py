@@ -85,14 +85,29 @@ class Spec(Protocol[Batch, PieceT]):
         """What is asked for, cut into shards."""
 
     def for_shard(self, shard: Shard) -> Self:
-        """All that another process needs for one shard: of the source's names, only that shard's."""
+        """All that another process needs to make one shard on one core: of the source's names, only that shard's."""
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> Work[Batch, PieceT]:
         """Begins on some shards. Processes that are forked off close the `private` files."""
 
 
 OnDone = Callable[[Shard, ShardResult], None]
-Progress = Callable[[int, int], None]  # told (rows done, rows failed) now and then; what it raises ends the run
+Note = Callable[[str], None]  # told a line worth reading
+
+
+class Progress(Protocol):
+    """Told how far the missing shards are, now and then; what it raises ends the run."""
+
+    def __call__(self, done: int, failed: int, /, **figures: float | str) -> None:
+        """Rows done and rows failed, and figures worth seeing, such as nodes=3."""
+
+
+def no_progress(done: int, failed: int, /, **figures: float | str) -> None:
+    """Nobody is told."""
+
+
+def no_note(line: str, /) -> None:
+    """Nobody is told."""
 
 
 class Engine(Protocol):
@@ -103,7 +118,7 @@ class Engine(Protocol):
         spec: Spec[Batch, PieceT],
         missing: Sequence[Shard],
         on_done: OnDone,
-        progress: Progress = ...,
+        progress: Progress = no_progress,
         private: tuple[int, ...] = (),
     ) -> None:
         """Makes the missing shards. The caller's thread tells `on_done` of each, in any order, once; then it is

@@ -24,6 +24,7 @@ from vae_serve.sources.files import FILE_LIMIT, Stamp
 from vae_serve.sources.listing import is_picture
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
 from vae_serve.sources.readable import Readable
+from vae_serve.sources.sent import SentPictures, is_unpacked, refuse_too_large
 
 Places = npt.NDArray[np.int64]  # (n, the fields of Place)
 
@@ -110,9 +111,17 @@ class Archive:
         """The archive's path."""
         return str(self._listed.path)
 
-    def select(self, rows: range) -> ArchivedFiles:
-        """The names and places of some neighbouring rows."""
-        return self._listed.select(rows)
+    def select(self, rows: range) -> "ArchivedFiles | SentPictures":
+        """The names and places of some neighbouring rows; of a compressed archive the pictures themselves.
+
+        Raises:
+            SourceError: they are too large to be sent.
+        """
+        if not is_unpacked(self._file):
+            return self._listed.select(rows)
+        sizes = self._places[rows.start - self._first : rows.stop - self._first, Place._fields.index("size")]
+        refuse_too_large(self.where, rows, int(sizes.sum()))
+        return SentPictures(self.kind, self.where, self.names.select(rows), rows, [*self.read(rows)])
 
     def labels(self, rows: range) -> Labels:
         """The first folder's name within the archive."""

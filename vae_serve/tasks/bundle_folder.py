@@ -36,7 +36,8 @@ class BundleFolder:
 def opened(bundle: Bundle) -> Opened[Bundle]:
     """For a spec."""
     path = bundle.path.absolute() if isinstance(bundle.path, Path) else bundle.path
-    return Opened(bundle, lambda: BundleFolder(path, _manifest_sha256(bundle)))
+    sha256 = _manifest_sha256(bundle)
+    return Opened(bundle, lambda: BundleFolder(path, sha256), key=f"bundle-{sha256}")
 
 
 def network_sha256(bundle: Bundle, role: str) -> str | None:

@@ -11,11 +11,11 @@ from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
-from vae_serve.jobs.engines import inline
+from vae_serve.jobs.engines import EngineOptions, inline
 from vae_serve.jobs.folder import STATS, Job, open_job
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.sealed import SEALED
-from vae_serve.jobs.task import ShardResult
+from vae_serve.jobs.task import Note, ShardResult, no_note
 from vae_serve.model.bundle import Bundle
 from vae_serve.results.vector_result import ResultFormat, VectorResult
 from vae_serve.sources.arrays import Arrays
@@ -29,7 +29,6 @@ from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_js
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vae_serve.jobs.place import Note
     from vae_serve.storage.object_url import Place
 
 AHEAD = 3  # shards that are made while the caller of `rows` looks at one
@@ -60,6 +59,8 @@ class EmbedOptions:
     rows_per_shard: int = ROWS_PER_SHARD
     engine: str = "inline"
     """Of `jobs.engines.ENGINES`."""
+    address: str | None = None
+    """Of a cluster."""
 
 
 def embed(
@@ -69,7 +70,7 @@ def embed(
     out: "Place",
     options: EmbedOptions,
     report: Report,
-    note: "Note" = lambda _: None,
+    note: Note = no_note,
 ) -> Json:
     """Embeds every row of the source into a folder or an object store, or those of its shards that are missing.
 
@@ -81,7 +82,7 @@ def embed(
         BundleError: the encoder cannot be run.
     """
     refuse_other_shape(source, rule)
-    engine = engines.named(options.engine)
+    engine = engines.chosen(EngineOptions(options.engine, options.workers, options.address, note))
     begun = time.perf_counter()
     spec = _spec(source, bundle, rule, options)
     with open_job(out, spec.plan, RECORD, options.overwrite, note) as job:
@@ -89,8 +90,8 @@ def embed(
         missing = job.missing
         to_make = sum(map(len, missing))
 
-        def progress(done: int, failed: int) -> None:
-            report(done, to_make, errors=failed)
+        def progress(done: int, failed: int, /, **figures: float | str) -> None:
+            report(done, to_make, errors=failed, **figures)
             if _too_many(failed, options):
                 raise OutputError(
                     f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}; "
@@ -127,8 +128,8 @@ def rows(
     spec = _spec(source, bundle, rule, options)
     total = sum(map(len, spec.plan.shards))
 
-    def progress(done: int, failed: int) -> None:
-        report(done, total, errors=failed)
+    def progress(done: int, failed: int, /, **figures: float | str) -> None:
+        report(done, total, errors=failed, **figures)
         if _too_many(failed, options):
             raise SourceError(f"stopped: {failed:,} pictures failed, more than --max-errors {options.max_errors}")
 

@@ -37,7 +37,12 @@ class Result:
     missing: tuple[int, ...] = ()  # rows of `latents` without a vector; their pictures are black
 
 
-def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., None] = lambda *_, **__: None) -> Result:
+def generate(
+    bundle: Bundle,
+    options: GenerateOptions,
+    report: Callable[..., None] = lambda *_, **__: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Result:
     """Decodes what is asked for. `report(done, total)` is told how many pictures are done.
 
     Raises:
@@ -64,11 +69,13 @@ def generate(bundle: Bundle, options: GenerateOptions, report: Callable[..., Non
         contents = png.encode(_labelled(picture, options) if options.axes else picture)
         publish_file(destination, lambda file: file.write(contents))
     else:
+        from vae_serve.jobs.engines import EngineOptions
         from vae_serve.results.picture_writer import Numbering
         from vae_serve.tasks.generate_shard import render_many
 
         numbering = Numbering(first, whole)
-        render_many(bundle, points, tiling, out, options.overwrite, options.workers, report, numbering, options.engine)
+        engine = EngineOptions(options.engine, options.workers, options.address, note)
+        render_many(bundle, points, tiling, out, options, report, numbering, engine)
     return Result(out, count, points.count, points.missing)
 
 

@@ -28,7 +28,9 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     overwrite: bool = False
     workers: int = 1  # decoding threads
     share: tuple[int, int] = (1, 1)  # of the pictures: this machine's I of N, counted from 1
+    rows_per_shard: int | None = None  # pictures; None: 32 MiB of them
     engine: str = "inline"  # of `jobs.engines.ENGINES`
+    address: str | None = None  # of a cluster
 
     @property
     def plane(self) -> bool:

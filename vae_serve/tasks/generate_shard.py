@@ -10,6 +10,7 @@ from typing import Any
 
 from vae_serve.errors import OutputError, UsageError
 from vae_serve.jobs import engines
+from vae_serve.jobs.engines import EngineOptions
 from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.task import ShardResult
@@ -21,6 +22,7 @@ from vae_serve.results.picture_writer import Numbering, PictureWriter
 from vae_serve.sources.described import Described
 from vae_serve.sources.latents import LatentSource
 from vae_serve.tasks.bundle_folder import network_sha256, opened
+from vae_serve.tasks.generate_options import GenerateOptions
 from vae_serve.tasks.rendering import Tiling, decode
 from vae_serve.tasks.staged import StagedJob
 
@@ -49,9 +51,10 @@ class GenerateSpec:
     """Decoding threads."""
 
     def for_shard(self, shard: Shard) -> "GenerateSpec":
-        """The same, with one shard's points alone, and a writer that writes nothing into the job's folder."""
+        """The same, with one shard's points alone, for one core, and a writer that writes nothing into the job's
+        folder."""
         first, last = self.tiling.range(self.points, shard.start, shard.stop)
-        return replace(self, points=self.points.select(first, last), writer=self.writer.detached())
+        return replace(self, points=self.points.select(first, last), writer=self.writer.detached(), workers=1)
 
     def start(self, missing: Sequence[Shard], private: tuple[int, ...] = ()) -> "GenerateWork":
         """Opens the decoder."""
@@ -136,11 +139,10 @@ def render_many(
     points: LatentSource,
     tiling: Tiling,
     out: Path,
-    overwrite: bool,
-    workers: int,
+    options: GenerateOptions,
     report: Report,
     numbering: Numbering,
-    engine: str,
+    engine: EngineOptions,
 ) -> None:
     """Makes the file or folder that `out` names in OUT.partial, shard by shard, and gives it its name.
 
@@ -148,17 +150,17 @@ def render_many(
         UsageError: no format has this name, or there are too many pictures.
         OutputError: `out` exists or cannot be written to, or OUT.partial holds another job.
     """
-    run = engines.named(engine)
+    run = engines.chosen(engine)
     height, width, channels = bundle.manifest.image_shape
     count = tiling.pictures(points)
     shape = (height * tiling.points // tiling.columns, width * tiling.columns, channels)
     writer = writer_for(out, count, shape, numbering)
-    rows = max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
+    rows = options.rows_per_shard or max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
     if count > rows * MOST_SHARDS:
         raise UsageError(f"{count:,} pictures are more than one job takes, {rows * MOST_SHARDS:,} of this model's")
     plan = Plan(_description(bundle, points, tiling), count, writer.suffix, writer.results, rows)
-    spec = GenerateSpec(opened(bundle), points, tiling, writer, plan, workers)
-    staged = StagedJob(out, "a result of generate", writer.is_earlier, plan, RECORD, overwrite)
+    spec = GenerateSpec(opened(bundle), points, tiling, writer, plan, options.workers)
+    staged = StagedJob(out, "a result of generate", writer.is_earlier, plan, RECORD, options.overwrite)
     free = shutil.disk_usage(out.parent).free
     if writer.least_bytes > free and not staged.partial.exists():
         raise OutputError(f"{out} would take {writer.least_bytes:,} bytes, and {free:,} are free on its disk")
@@ -172,7 +174,7 @@ def render_many(
                     spec,
                     missing,
                     lambda shard, result: job.commit(shard, writer.place(shard.start, result.files), result.record),
-                    lambda made, _: report(done + made, count),
+                    lambda made, _, /, **figures: report(done + made, count, **figures),
                 )
             finally:
                 writer.close()

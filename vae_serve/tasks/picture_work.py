@@ -31,10 +31,10 @@ class PictureSpec(msgspec.Struct, frozen=True):
     """Seconds that one picture may take to decode."""
 
     def for_shard(self, shard: Shard) -> Self:
-        """The same, with the names of one shard's pictures alone."""
+        """The same, with the names of one shard's pictures alone, for one core."""
         from msgspec.structs import replace
 
-        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)))
+        return replace(self, source=self.source.open().select(range(shard.start, shard.stop)), workers=1)
 
     def rows_per_batch(self, source: Pictures | Arrays) -> int:
         """How many rows are decoded in one go."""

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
+from vae_serve.jobs.engines import EngineOptions
 from vae_serve.jobs.plan import STATE, Json, Plan
+from vae_serve.jobs.task import Note, no_note
 from vae_serve.model.bundle import Bundle
 from vae_serve.results import earlier, writers
 from vae_serve.sources.arrays import Arrays
@@ -44,10 +46,17 @@ class ReconstructOptions:
     overwrite: bool = False
     engine: str = "inline"
     """Of `jobs.engines.ENGINES`."""
+    address: str | None = None
+    """Of a cluster."""
 
 
 def reconstruct(
-    source: Pictures | Arrays, bundle: Bundle, rule: PixelRule, options: ReconstructOptions, report: Report
+    source: Pictures | Arrays,
+    bundle: Bundle,
+    rule: PixelRule,
+    options: ReconstructOptions,
+    report: Report,
+    note: Note = no_note,
 ) -> Json:
     """Writes the sheets and the table into `options.out`, which appears when it is whole.
 
@@ -62,7 +71,7 @@ def reconstruct(
         BundleError: the bundle has no networks that run.
     """
     refuse_other_shape(source, rule)
-    engine = engines.named(options.engine)
+    engine = engines.chosen(EngineOptions(options.engine, options.workers, options.address, note))
     plan = Plan(
         _description(source, bundle, rule),
         source.names.count,
@@ -83,7 +92,7 @@ def reconstruct(
             spec,
             missing,
             lambda shard, result: job.commit(shard, result.files, result.record),
-            lambda made, bad: report(done + made, plan.rows, errors=failed + bad),
+            lambda made, bad, /, **figures: report(done + made, plan.rows, errors=failed + bad, **figures),
             private=job.store.descriptors,
         )
         if not job.finished:

@@ -8,7 +8,7 @@ from threading import Condition, Thread
 
 from vae_serve.jobs.assembler import ShardAssembler
 from vae_serve.jobs.plan import Shard
-from vae_serve.jobs.task import Batch, OnDone, PieceT, Progress, ShardResult, Spec, Work
+from vae_serve.jobs.task import Batch, OnDone, PieceT, Progress, ShardResult, Spec, Work, no_progress
 
 TICK = 0.1  # seconds between two reports
 
@@ -17,7 +17,7 @@ def run(
     spec: Spec[Batch, PieceT],
     missing: Sequence[Shard],
     on_done: OnDone,
-    progress: Progress = lambda done, failed: None,
+    progress: Progress = no_progress,
     private: tuple[int, ...] = (),
 ) -> None:
     """Makes the missing shards; `on_done` is told of each, in the order in which they are finished.
@@ -39,7 +39,7 @@ def run_shard(spec: Spec[Batch, PieceT], shard: Shard) -> ShardResult:
 def full_shards(
     spec: Spec[Batch, PieceT],
     missing: Sequence[Shard],
-    progress: Progress = lambda done, failed: None,
+    progress: Progress = no_progress,
     private: tuple[int, ...] = (),
     ahead: int | None = None,
 ) -> Generator[tuple[Shard, list[PieceT], Work[Batch, PieceT]], None, None]:

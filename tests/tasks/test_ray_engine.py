@@ -1,0 +1,170 @@
+"""`--engine ray` on a real cluster of three nodes: the same bytes as on one machine, whatever dies on the way.
+
+Each test ends with equal bytes and without a process of ours on any node. They share a cluster, and leave it whole.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import linear_bundle
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1]))
+from ray_cluster import ROOT, RayCluster, ray_cluster, why_not
+
+WHY_NOT = why_not()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
+
+SHAPE = (6, 5)
+SHARDS, ROWS = 60, 50  # of each shard
+GOOD = 3000
+CPUS = 3
+
+# A decoder that takes its time for each picture, so that there is one to die at; and one that crashes.
+SLOW = """
+import os, signal, time
+from vae_serve.images import decode
+
+before = decode.Decoder.as_it_is
+def as_it_is(self, data):
+    return None
+def call(self, data, before=decode.Decoder.__call__):
+    time.sleep(0.004)
+    if data == b"deadly":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return before(self, data)
+decode.Decoder.as_it_is, decode.Decoder.__call__ = as_it_is, call
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with a bundle, sources of each kind and the results of one machine."""
+    folder = tmp_path_factory.mktemp("work")
+    linear_bundle.write(folder / "exports" / "linear")
+    (folder / "slow").mkdir()
+    (folder / "slow" / "sitecustomize.py").write_text(SLOW)
+    images = np.random.default_rng(7).integers(0, 256, (GOOD, *SHAPE), np.uint8)
+    np.save(folder / "images.npy", images)
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for number, image in enumerate(images):
+            file = folder / "images" / str(number % 7) / f"{number:05}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+            archive.write(file, file.relative_to(folder / "images"))
+    deadly = folder / "deadly"
+    deadly.mkdir()
+    for number in range(200):
+        shutil.copy(folder / "images" / "0" / f"{7 * number:05}.png", deadly)
+    (deadly / "00007.png").write_bytes(b"deadly")
+    for source in ("images", "images.zip", "images.npy", "deadly"):
+        _local(folder, "embed", source, "--out", f"local-{source}")
+    return folder
+
+
+def _local(folder: Path, *words: object) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vae_serve", *map(str, words), "--rows-per-shard", str(ROWS), "-q"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder / 'slow'}:{ROOT}" if "deadly" in words else str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == (3 if "deadly" in words else 0), done.stderr
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(1, 1, 1) as made:
+        yield made
+
+
+def on_ray(cluster: RayCluster, *words: object) -> list[object]:
+    return [*words, "--engine", "ray", "--address", cluster.address, "--rows-per-shard", ROWS, "-q"]
+
+
+def parts(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("part-*"))}
+
+
+class Job:
+    """An `embed` of slow pictures, under way on the cluster."""
+
+    def __init__(self, cluster: RayCluster, work: Path, out: str) -> None:
+        self.cluster, self.work, self.out = cluster, work, work / out
+        self.path = f"{work / 'slow'}:{ROOT}"
+        self.words = on_ray(cluster, "embed", "images", "--out", out)
+        self.process = cluster.start(*self.words, cwd=work, PYTHONPATH=self.path)
+
+    def reaches(self, count: int) -> None:
+        """Waits until so many shards are committed."""
+        while len(parts(self.out)) < count:
+            assert self.process.poll() is None, self.process.stderr.read()
+            time.sleep(0.01)
+        assert len(parts(self.out)) < SHARDS, "it was over too soon"
+
+    def ends(self) -> None:
+        """With the bytes of one machine, and nothing left."""
+        _, said = self.process.communicate(timeout=240)
+        assert (self.process.returncode, said) == (0, "")
+        assert parts(self.out) == parts(self.work / "local-images")
+        assert not self.cluster.left_over()
+        assert not [name for name in os.listdir(self.out) if not name.startswith(("part-", ".job.parquet"))]
+
+    def again(self) -> None:
+        """The same command."""
+        self.process = self.cluster.start(*self.words, cwd=self.work, PYTHONPATH=self.path)
+
+
+@pytest.fixture
+def job(cluster, work, request) -> Iterator[Job]:
+    started = Job(cluster, work, request.node.name)
+    yield started
+    started.process.kill()
+    started.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def slow_nodes(cluster, work) -> Callable[[], None]:
+    return lambda: None
+
+
+@pytest.mark.parametrize("source", ["images", "images.zip", "images.npy"])
+def test_vectors_are_those_of_one_machine(cluster, work, source):
+    ran = cluster.run(*on_ray(cluster, "embed", source, "--out", f"ray-{source}"), cwd=work)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(parts(work / f"ray-{source}")) == SHARDS
+    assert parts(work / f"ray-{source}") == parts(work / f"local-{source}")
+    assert not cluster.left_over()
+
+
+@pytest.mark.parametrize("out", ["made.zip", "made.npy", "made"])
+def test_pictures_are_those_of_one_machine(cluster, work, out):
+    model = ("--model", "exports/linear")
+    _local(work, "generate", "--count", 500, *model, "--out", f"local-{out}")
+    ran = cluster.run(*on_ray(cluster, "generate", "--count", 500, *model, "--out", f"ray-{out}"), cwd=work)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for file in [work / f"local-{out}", *(work / f"local-{out}").glob("*")]:
+        if file.is_file():
+            other = work / f"ray-{out}" if out != "made" else work / "ray-made" / file.name
+            assert other.read_bytes() == file.read_bytes()
+
+
+def test_a_decoder_that_crashes_gives_the_row_of_one_machine(cluster, work):
+    ran = cluster.run(
+        *on_ray(cluster, "embed", "deadly", "--out", "ray-deadly"), cwd=work, PYTHONPATH=f"{work / 'slow'}:{ROOT}"
+    )
+    assert (ran.returncode, ran.stderr) == (3, "")
+    assert parts(work / "ray-deadly") == parts(work / "local-deadly")

@@ -1,0 +1,110 @@
+"""Forks decoding processes for a process that must not: it has threads, and works on one shard after another.
+
+The server is forked once, before threads are started and large libraries loaded, and has then what a decoder needs. It
+is told of each shard through a socket: a picklable source, and the files that are shared. A shard costs two forks of a
+small process, some milliseconds. The source is opened by the decoding process: a client of an object store does not
+survive a fork.
+"""
+
+import importlib
+import mmap
+import os
+import pickle
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from vae_serve.forks import fork
+from vae_serve.jobs.decode_supervisor import PoolSetup, Supervisor
+from vae_serve.sources.described import Described
+from vae_serve.sources.files import Pictures
+
+_MOST_FILES = 253  # that Linux lets one message carry
+
+_running: "DecodeServer | None" = None
+
+
+class DecodeServer:
+    """The server of this process, from this process' side."""
+
+    def __init__(self, private: tuple[int, ...]) -> None:
+        """Forks it. The `private` files stay this process' alone."""
+        self._socket, served = socket.socketpair()
+
+        def serve() -> None:
+            self._socket.close()
+            for file in private:
+                os.close(file)
+            _serve(served)
+
+        fork(serve)
+        served.close()
+
+    def start(self, setup: PoolSetup, source: Described[Pictures], memory: int, take: int, answers: list[int]) -> None:
+        """Has a pool's processes started; the files are sent along."""
+        with shared_file(0) as file:
+            with os.fdopen(os.dup(file), "wb") as request:
+                pickle.dump((setup, source), request, pickle.HIGHEST_PROTOCOL)
+            with suppress(BrokenPipeError):  # the server is gone; whoever follows the answers is told
+                socket.send_fds(self._socket, [b"\0"], [file, memory, take, *answers])
+
+
+def start(private: tuple[int, ...] = ()) -> None:
+    """Starts the server of this process; before threads are started, which the fork would not copy."""
+    global _running  # noqa: PLW0603
+    _running = DecodeServer(private)
+
+
+def running() -> DecodeServer | None:
+    """The server of this process, where it has one."""
+    return _running
+
+
+@contextmanager
+def shared_file(size: int) -> Iterator[int]:
+    """A file in memory that other processes can be given; without a name, so that it ends with its last user."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("vae-serve")
+    else:
+        with tempfile.TemporaryFile() as unnamed:
+            file = os.dup(unnamed.fileno())
+    try:
+        os.ftruncate(file, size)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _serve(requests: socket.socket) -> None:
+    """The life of the server, until the process that it serves is gone."""
+    global _running  # noqa: PLW0603
+    _running = None
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a supervisor ended
+    for module in ("vae_serve.images.pillow", "vae_serve.images.fast"):
+        importlib.import_module(module)  # once here, not once a shard
+    while True:
+        message, files, _, _ = socket.recv_fds(requests, 1, _MOST_FILES)
+        if not message:
+            return
+
+        def supervise(files: list[int] = files) -> None:
+            requests.close()
+            _supervise(*files)
+
+        fork(supervise)
+        for file in files:
+            os.close(file)
+
+
+def _supervise(request: int, memory: int, take: int, *answers: int) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with os.fdopen(request, "rb") as file:
+        file.seek(0)
+        setup: PoolSetup
+        source: Described[Pictures]
+        setup, source = pickle.load(file)  # noqa: S301  from the process that this one was forked from
+    shared = mmap.mmap(memory, setup.memory_size)
+    os.close(memory)
+    Supervisor(setup, source.open, shared, take, [*answers]).run()
