@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,7 @@ class Node:
     def __init__(self, cluster: "RayCluster", number: int, cpus: int) -> None:
         self.cluster, self.number, self.cpus = cluster, number, cpus
         self.ip = f"{cluster.net}.{number}"
-        self.space, self.link = f"vs{os.getpid()}n{number}", f"vs{os.getpid()}v{number}"
+        self.space, self.link = f"{cluster.name}n{number}", f"{cluster.name}v{number}"
         self.temp = Path(tempfile.mkdtemp(prefix=f"r{number}", dir="/tmp"))  # short: Ray puts sockets below it
         _ip("netns", "add", self.space)
         _ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.space)
@@ -98,13 +99,16 @@ class Node:
                     found.append(process)
         return found
 
-    def kill(self, word: str = "", but: tuple[int, ...] = ()) -> None:
-        """`kill -9` of all that runs here, or of what has a word in its command line; until nothing is left."""
-        while left := [process for process in self.processes(word) if process not in but and not _is_zombie(process)]:
+    def kill(self, word: str = "") -> None:
+        """`kill -9` of all that has a word in its command line, once; without one of all, until nothing is left."""
+        while left := [process for process in self.processes(word) if not _is_zombie(process)]:
             for process in left:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            time.sleep(0.01)
+            while not all(map(_is_zombie, left)):
+                time.sleep(0.01)
+            if word:
+                return
 
     def cut(self) -> None:
         """The cable is pulled."""
@@ -127,9 +131,11 @@ class Node:
 class RayCluster:
     """The nodes; commands run on the first one."""
 
-    def __init__(self, cpus: tuple[int, ...]) -> None:
-        self.net = f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}"
-        self.bridge = f"vs{os.getpid()}b"
+    def __init__(self, cpus: tuple[int, ...], name: str) -> None:
+        self.name = f"{name}{os.getpid()}"
+        number = zlib.crc32(self.name.encode())
+        self.net = f"10.{number % 200 + 20}.{number // 200 % 250}"
+        self.bridge = f"{self.name}b"
         self.address = f"{self.net}.1:{PORT}"
         self.home = tempfile.mkdtemp(prefix="vs-home-")
         _ip("link", "add", self.bridge, "type", "bridge")
@@ -195,9 +201,9 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(*cpus: int) -> Iterator[RayCluster]:
-    """A cluster with so many CPUs on each node."""
-    cluster = RayCluster(cpus)
+def ray_cluster(*cpus: int, name: str = "vs") -> Iterator[RayCluster]:
+    """A cluster with so many CPUs on each node. Two at once have other names."""
+    cluster = RayCluster(cpus, name)
     try:
         yield cluster
     finally:

@@ -3,23 +3,21 @@
 Each test ends with equal bytes and without a process of ours on any node. They share a cluster, and leave it whole.
 """
 
-import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import linear_bundle
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parents[1]))
 from ray_cluster import ROOT, RayCluster, ray_cluster, why_not
 
 WHY_NOT = why_not()
@@ -121,7 +119,7 @@ class Job:
         assert (self.process.returncode, said) == (0, "")
         assert parts(self.out) == parts(self.work / "local-images")
         assert not self.cluster.left_over()
-        assert not [name for name in os.listdir(self.out) if not name.startswith(("part-", ".job.parquet"))]
+        assert {file.name for file in self.out.iterdir()} == {*parts(self.out), ".job.parquet"}
 
     def again(self) -> None:
         """The same command."""
@@ -134,11 +132,6 @@ def job(cluster, work, request) -> Iterator[Job]:
     yield started
     started.process.kill()
     started.process.communicate()
-
-
-@pytest.fixture(scope="module")
-def slow_nodes(cluster, work) -> Callable[[], None]:
-    return lambda: None
 
 
 @pytest.mark.parametrize("source", ["images", "images.zip", "images.npy"])
@@ -168,3 +161,119 @@ def test_a_decoder_that_crashes_gives_the_row_of_one_machine(cluster, work):
     )
     assert (ran.returncode, ran.stderr) == (3, "")
     assert parts(work / "ray-deadly") == parts(work / "local-deadly")
+
+
+def test_a_node_that_is_killed(cluster, job):
+    job.reaches(6)
+    cluster.nodes[2].kill()
+    job.ends()
+    cluster.nodes[2].start()
+
+
+def test_a_worker_that_is_killed(cluster, job):
+    job.reaches(6)
+    cluster.nodes[1].kill("ray::")
+    job.ends()
+
+
+def test_a_process_that_makes_shards_is_killed(cluster, job):
+    job.reaches(6)
+    cluster.nodes[1].kill("shard_process")
+    job.ends()
+
+
+def test_a_link_that_is_cut(cluster, job):
+    job.reaches(6)
+    cluster.nodes[2].cut()
+    job.ends()
+    cluster.nodes[2].mend()
+    cluster.nodes[2].kill()  # Ray has given it up, and it itself too
+    cluster.nodes[2].start()
+
+
+def test_the_planning_process_is_killed_and_the_same_command_goes_on(cluster, job):
+    job.reaches(6)
+    job.process.kill()
+    job.process.wait()
+    assert not cluster.left_over()
+    assert 6 <= len(parts(job.out)) < SHARDS
+    job.again()
+    job.ends()
+
+
+def test_ctrl_c(cluster, job):
+    job.reaches(6)
+    planning = cluster.nodes[0].processes("vae_serve\0embed")
+    os.kill(planning[0], signal.SIGINT)
+    assert job.process.wait(timeout=60) == 130
+    assert not cluster.left_over()
+    job.again()
+    job.ends()
+
+
+def test_two_jobs_at_once(cluster, job, work):
+    job.reaches(1)
+    same = cluster.run(*job.words, cwd=work)
+    assert (same.returncode, "another run is writing to" in same.stderr) == (1, True)
+    other = Job(cluster, work, "another")
+    other.ends()
+    job.ends()
+
+
+def test_the_head_s_record_of_the_cluster_is_killed(cluster, job):
+    job.reaches(6)
+    cluster.nodes[0].kill("gcs_server")
+    _, said = job.process.communicate(timeout=240)
+    if job.process.returncode:  # it may have had all that it needs
+        assert job.process.returncode == 1
+        assert said.startswith(f"vae-serve: error: the Ray cluster at {cluster.address} is lost")
+        assert said.count("\n") == 1
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes:
+        node.start()
+    job.again()
+    job.ends()
+
+
+NO_PACKAGE = "import sys\nsys.modules['vae_serve'] = None\n"
+
+
+def refused(cluster: RayCluster, work: Path, out: str) -> str:
+    ran = cluster.run(*on_ray(cluster, "embed", "images.npy", "--out", out), cwd=work)
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert not cluster.left_over()
+    return ran.stderr
+
+
+def test_workers_on_other_packages_or_without_this_one_are_refused_by_name(cluster, work):
+    other = work / "other" / "pyarrow-0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 0.1\n")
+    (work / "none").mkdir()
+    (work / "none" / "sitecustomize.py").write_text(NO_PACKAGE)
+    node = cluster.nodes[2]
+    try:
+        for path, sentence in (
+            (
+                "other",
+                rf"the Ray worker on {node.ip} runs on other packages, .* pyarrow 0\.1 there and \d+\.\S+ here\. ",
+            ),
+            ("none", rf"the Ray worker on {node.ip} has no vae-serve of this version; install the same packages"),
+        ):
+            node.kill()
+            node.start(PYTHONPATH=f"{work / path}:{ROOT}")
+            assert re.search(sentence, refused(cluster, work, f"refused-{path}"))
+    finally:
+        node.kill()
+        node.start()
+
+
+def test_a_cluster_without_cpus_is_refused(work):
+    with ray_cluster(0, name="e") as empty:
+        said = refused(empty, work, "no-cpus")
+        assert said == (
+            f"vae-serve: error: no node of the Ray cluster at {empty.address} has a CPU to give; start nodes with "
+            "--num-cpus\n"
+        )
