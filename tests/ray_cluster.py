@@ -37,6 +37,19 @@ QUIET = {
 }
 
 
+# Waits until nobody holds its standard input any more.
+_REMOVE = """
+cat > /dev/null
+home=$1 bridge=$2; shift 2
+for space in "$@"; do
+  while pids=$(ip netns pids "$space") && [ -n "$pids" ]; do kill -9 $pids; sleep 0.1; done
+  ip netns del "$space"
+done
+ip link del "$bridge"
+rm -rf "$home"
+"""
+
+
 def why_not() -> str | None:
     """Why no cluster can be made here; None where one can."""
     if not shutil.which("ip"):
@@ -62,7 +75,7 @@ class Node:
         self.cluster, self.number, self.cpus = cluster, number, cpus
         self.ip = f"{cluster.net}.{number}"
         self.space, self.link = f"{cluster.name}n{number}", f"{cluster.name}v{number}"
-        self.temp = Path(tempfile.mkdtemp(prefix=f"r{number}", dir="/tmp"))  # short: Ray puts sockets below it
+        self.temp = cluster.home / str(number)
         _ip("netns", "add", self.space)
         _ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.space)
         _ip("link", "set", self.link, "master", cluster.bridge, "up")
@@ -78,12 +91,13 @@ class Node:
             *("ray", "start", *joins, "--node-ip-address", self.ip, "--num-cpus", str(self.cpus)),
             *("--temp-dir", str(self.temp), "--object-store-memory", str(STORE), "--disable-usage-stats"),
         ]
-        with (self.temp.parent / f"{self.temp.name}.log").open("wb") as log:  # not a pipe: Ray's processes keep it open
+        said = self.temp.with_suffix(".log")
+        with said.open("wb") as log:  # not a pipe: Ray's processes keep it open
             done = subprocess.run(
                 self.command(*words), env=self.cluster.env(**env), stdout=log, stderr=log, timeout=120, check=False
             )
         if done.returncode:
-            raise RuntimeError((self.temp.parent / f"{self.temp.name}.log").read_text())
+            raise RuntimeError(said.read_text())
 
     def command(self, *words: object) -> list[str]:
         """Words that run here."""
@@ -118,15 +132,6 @@ class Node:
         """The cable is back."""
         _ip("link", "set", self.link, "up")
 
-    def remove(self) -> None:
-        """Kills what runs here and removes all there is."""
-        self.kill()
-        for words in (("link", "del", self.link), ("netns", "del", self.space)):
-            with suppress(subprocess.CalledProcessError):
-                _ip(*words)
-        shutil.rmtree(self.temp, ignore_errors=True)
-        (self.temp.parent / f"{self.temp.name}.log").unlink(missing_ok=True)
-
 
 class RayCluster:
     """The nodes; commands run on the first one."""
@@ -137,7 +142,14 @@ class RayCluster:
         self.net = f"10.{number % 200 + 20}.{number // 200 % 250}"
         self.bridge = f"{self.name}b"
         self.address = f"{self.net}.1:{PORT}"
-        self.home = tempfile.mkdtemp(prefix="vs-home-")
+        self.home = Path(tempfile.mkdtemp(prefix=self.name, dir="/tmp"))  # short: Ray puts sockets below it
+        spaces = " ".join(f"{self.name}n{number}" for number, _ in enumerate(cpus, 1))
+        self._remover = subprocess.Popen(
+            ["sh", "-c", _REMOVE, "sh", str(self.home), self.bridge, *spaces.split()],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("link", "set", self.bridge, "up")
         self.nodes: list[Node] = []
@@ -155,7 +167,7 @@ class RayCluster:
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             **QUICK,
             **QUIET,
-            "HOME": self.home,
+            "HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             **more,
@@ -192,12 +204,8 @@ class RayCluster:
         return left
 
     def remove(self) -> None:
-        """Takes all of it down."""
-        for node in reversed(self.nodes):
-            node.remove()
-        with suppress(subprocess.CalledProcessError):
-            _ip("link", "del", self.bridge)
-        shutil.rmtree(self.home, ignore_errors=True)
+        """Takes all of it down. A process of its own does so, also where this one is killed."""
+        self._remover.communicate()
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_ray_that_is_not_installed_is_named_with_its_extra(array, monkeypatch):
     with pytest.raises(
         errors.MissingExtra, match=r"--engine ray needs the extra 'ray': pip install 'vae-serve\[ray\]'"
     ):
-        vae_serve.embed(array / "x.npy", array / "exports" / "linear", out=array / "out", engine="ray")
+        vae_serve.generate(array / "exports" / "linear", count=9, out=array / "out.zip", engine="ray")
 
 
 def test_an_engine_is_for_a_result_on_disk(array):

@@ -80,7 +80,7 @@ def _connect(address: str | None) -> str:
         EngineError: there is no cluster that this process could join.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    if address is not None and address != "auto":
+    if address and address != "auto":
         _refuse_unreachable(address)
         where = f"at {address}"
     else:
