@@ -74,7 +74,9 @@ def test_a_damaged_bundle_is_refused_as_in_a_folder(changed, message, placed):
 def test_a_changed_byte_is_found(placed, files):
     wrong = bytearray(files["encoder.onnx"])
     wrong[len(wrong) // 2] ^= 1
-    with pytest.raises(BundleError, match=r"encoder\.onnx is not the file that the manifest names: its SHA-256 differs"):
+    with pytest.raises(
+        BundleError, match=r"encoder\.onnx is not the file that the manifest names: its SHA-256 differs"
+    ):
         load(parse_object_url(placed({"encoder.onnx": bytes(wrong)})))
 
 
