@@ -117,9 +117,18 @@ def test_every_command_that_takes_a_bundle_takes_its_url(placed, server, vae_ser
 
     assert json.loads(run("inspect", url, "--json").stdout)["path"] == url
     assert f"{url} is sound" in run("verify", url).stderr
+    pytest.importorskip("matplotlib")
+    assert json.loads(run("evaluate", url, "--images", 20, "--json", "--quiet").stdout)["model"] == url
     run("deploy", "triton", url, "--out", "triton")
     run("generate", "--grid", 3, "--model", url, "--out", "plane.png")
     run("generate", "--grid", 3, "--model", MODEL, "--out", "near.png")
     assert (tmp_path / "plane.png").read_bytes() == (tmp_path / "near.png").read_bytes()
     run("reconstruct", "near.png", "--model", url, "--out", "reconstructed")
     assert json.loads(run("embed", "near.png", "--model", url, "--out", "v", "--json").stdout)["model"] == url
+
+
+def test_a_service_watches_folders_only(placed, server, vae_serve, tmp_path):
+    url = placed({})
+    done = vae_serve("serve", "--model", url, "--watch", cwd=tmp_path, env=server.environment("reader"))
+    assert done.returncode == 2
+    assert f"--watch looks at a folder, and {url} is none; send SIGHUP when the bundle has changed" in done.stderr

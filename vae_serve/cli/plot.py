@@ -23,7 +23,8 @@ def plot(
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve plot")
-    folder = out or (subject.path / "plots" if subject.is_run else Path(f"{subject.path.name}-plots"))
+    place = subject.path
+    folder = out or (place / "plots" if subject.is_run and isinstance(place, Path) else Path(f"{place.name}-plots"))
     if folder.exists() and any(folder.iterdir()) and not overwrite and out is not None:
         raise OutputError(f"{folder} exists; give --overwrite, or another --out")
     try:

@@ -1,6 +1,5 @@
 """`vae-serve serve`: the networks of a bundle over HTTP and gRPC."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,11 @@ MOST_PORT = 65535
 def serve(
     *,
     model: Annotated[
-        Path | None, typer.Option(help="The bundle. [default: the newest in exports/, else the packaged one]")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The bundle's folder or s3:// URL. [default: the newest in exports/, else the packaged one]",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one of this machine.")] = (
         "127.0.0.1"
@@ -44,6 +47,7 @@ def serve(
     SIGHUP loads the bundle again, SIGTERM ends the service after what it is answering.
     """
     start.prepare()
+    from vae_serve.api.arguments import place_or_none
     from vae_serve.serve.limits import Limits
     from vae_serve.serve.server import Options, Started, run
 
@@ -52,6 +56,10 @@ def serve(
             raise UsageError(f"{name} {number}: give a port of 0..{MOST_PORT}")
     if not picture_timeout > 0:
         raise UsageError(f"--picture-timeout {picture_timeout:g}: give seconds above 0")
+
+    place = place_or_none("model", model)
+    if watch and place is not None and not isinstance(place, Path):
+        raise UsageError(f"--watch looks at a folder, and {place} is none; send SIGHUP when the bundle has changed")
 
     def started(told: Started) -> None:
         if not quiet:
@@ -63,7 +71,7 @@ def serve(
             console.emit({**{name: getattr(told, name) for name in told.__struct_fields__}})
 
     options = Options(
-        partial(bundle.find, model),
+        lambda: bundle.find(place),
         host,
         port,
         grpc_port,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_serve.api import arguments
 from vae_serve.errors import RunError, SourceError
 from vae_serve.model import bundle as bundles
 from vae_serve.training import runs
 
 if TYPE_CHECKING:
     from vae_serve.images.pixels import PixelRule
+    from vae_serve.storage.object_url import Place
     from vae_serve.training.data import Dataset
 
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 class Subject:
     """A model as two functions, and where it comes from."""
 
-    path: Path
+    path: "Place"
     is_run: bool
     encode: Callable[..., Any]  # image (n, H, W, C) float32 0..1 to z_mean, z_log_var (n, d)
     decode: Callable[..., Any]  # z (n, d) to image (n, H, W, C) float32 0..1
@@ -57,8 +59,10 @@ class Subject:
         Raises:
             RunError: history.csv is damaged.
         """
+        if not self.is_run or not isinstance(self.path, Path):
+            return []
         file = self.path / "history.csv"
-        if not self.is_run or not file.exists():
+        if not file.exists():
             return []
         try:
             text = runs.read_plain(file, HISTORY_LIMIT).decode("utf-8")
@@ -71,7 +75,7 @@ class Subject:
 HISTORY_LIMIT = 1 << 24  # bytes
 
 
-def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
+def open_subject(model: str | None, data: str | None, command: str) -> Subject:
     """The run or bundle at `model`, or the newest finished run; its own data set unless `data` names another.
 
     Raises:
@@ -80,9 +84,10 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
     """
     from vae_serve.images.pixels import PixelRule
 
-    if model is not None and (model / bundles.MANIFEST).exists():
-        return _bundle(model, data)
-    run = runs.load(model) if model else runs.newest()
+    place = arguments.place_or_none("model", model)
+    if place is not None and (not isinstance(place, Path) or (place / bundles.MANIFEST).exists()):
+        return _bundle(place, data)
+    run = runs.load(place) if place else runs.newest()
     from vae_serve.training import backend
 
     backend.start(command)
@@ -99,7 +104,7 @@ def open_subject(model: Path | None, data: str | None, command: str) -> Subject:
     )
 
 
-def _bundle(path: Path, data: str | None) -> Subject:
+def _bundle(path: "Place", data: str | None) -> Subject:
     from vae_serve.images.pixels import PixelRule
     from vae_serve.model.model import Model
     from vae_serve.training.data import KERAS_NAMES

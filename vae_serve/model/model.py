@@ -6,8 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,9 @@ from vae_serve.model import samplers
 from vae_serve.model.bundle import Bundle, load
 from vae_serve.model.manifest import ROLES, Graph, Manifest, PixelType, Role
 from vae_serve.model.sessions import Session, open_graph
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -53,7 +55,7 @@ class Model:
         self._sessions: dict[tuple[int, str], Session] = {}  # by process and file
 
     @classmethod
-    def load(cls, path: Path, *, threads: int | None = None, batch: int | None = None) -> "Model":
+    def load(cls, path: "Place", *, threads: int | None = None, batch: int | None = None) -> "Model":
         """The model in a bundle's folder, checked.
 
         Raises:

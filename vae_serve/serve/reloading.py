@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import VaeServeError
 from vae_serve.model.bundle import MANIFEST
 from vae_serve.serve.metrics import Metrics
 from vae_serve.serve.served import Served, load
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
 
 LOOK_SECONDS = 1.0  # between two looks at the bundle's folder
 
@@ -18,7 +22,7 @@ Stamp = tuple[Path, int, int, int]
 class Reloader:
     """Loads and checks a bundle beside the one that is served; a bad one is refused, and the old one goes on."""
 
-    def __init__(self, find: Callable[[], Path], swap: Callable[[Served], None], metrics: Metrics, say: Say) -> None:
+    def __init__(self, find: Callable[[], "Place"], swap: Callable[[Served], None], metrics: Metrics, say: Say) -> None:
         """`find`: which bundle is to be served now; `swap`: puts it in the place of the other."""
         self._find, self._swap, self._metrics, self._say = find, swap, metrics, say
         self._one = asyncio.Lock()
@@ -51,6 +55,8 @@ class Reloader:
     def _stamp(self) -> Stamp | None:
         try:
             path = self._find()
+            if not isinstance(path, Path):
+                return None  # a place in an object store is not looked at
             about = (path / MANIFEST).stat()
         except (VaeServeError, OSError):
             return None

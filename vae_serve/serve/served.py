@@ -1,6 +1,6 @@
 """What is served: a bundle's two networks under their names, and the rule by which pictures become their input."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,12 +12,15 @@ from vae_serve.model.manifest import Manifest
 from vae_serve.model.model import Model
 from vae_serve.serve.networks import Network, of_role
 
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
+
 
 class Served(msgspec.Struct, frozen=True):
     """A bundle, ready to answer. Another one takes its place as a whole."""
 
-    path: Path
-    """Its folder."""
+    path: "Place"
+    """Its folder, or its place in an object store."""
     model: Model
     """Its networks over arrays."""
     networks: dict[str, Network]
@@ -41,8 +44,8 @@ class Served(msgspec.Struct, frozen=True):
         return of_role(self.networks, "decoder")
 
 
-def load(path: Path) -> Served:
-    """The bundle in a folder: checked, both networks opened, run and measured.
+def load(path: "Place") -> Served:
+    """The bundle at a place: checked, both networks opened, run and measured.
 
     Raises:
         BundleError: names the file and the reason.

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vae_serve.errors import MissingExtra, ServiceError
 from vae_serve.serve.limits import Limits
 from vae_serve.serve.served import Served, load
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
 
 BACKLOG = 2048  # connections that the system keeps for us
 EXTRA = ("uvicorn", "httptools", "orjson", "prometheus_client")
@@ -24,7 +27,7 @@ EXTRA = ("uvicorn", "httptools", "orjson", "prometheus_client")
 class Options(msgspec.Struct, frozen=True):
     """What is served, where and how."""
 
-    find: Callable[[], Path]
+    find: Callable[[], "Place"]
     """Which bundle is to be served; asked again for each reload."""
     host: str = "127.0.0.1"
     """An address of this machine, or a name of one."""
