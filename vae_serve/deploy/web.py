@@ -28,7 +28,7 @@ from vae_serve.errors import BundleError
 from vae_serve.images import mnist
 from vae_serve.model.bundle import Bundle
 from vae_serve.model.conformance import tolerance as read_tolerance
-from vae_serve.model.manifest import GraphSpec, Manifest
+from vae_serve.model.manifest import GraphSpec, Manifest, Role
 from vae_serve.model.model import Model
 
 SPAN = 4.0  # of the plane where no scatter tells how far it reaches; the prior's four standard deviations
@@ -40,6 +40,21 @@ Array = npt.NDArray[Any]
 
 def write(bundle: Bundle, into: Path) -> None:
     """Writes the page for `bundle` into the empty folder `into`.
+
+    Raises:
+        BundleError: as `page` does.
+    """
+    for name, contents in page(bundle).items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).write_bytes(contents)
+    (into / "README.md").write_text(readme.web(bundle.manifest), encoding="utf-8")
+
+
+def page(bundle: Bundle, service: dict[Role, str] | None = None) -> dict[str, bytes]:
+    """The files of the page for `bundle`, by their names.
+
+    `service`: for a page that comes from a service, under which names it runs the networks; the page asks it where the
+    browser cannot run them.
 
     Raises:
         BundleError: the bundle has no ONNX files, no conformance vectors, or fewer than two latent dimensions.
@@ -59,17 +74,15 @@ def write(bundle: Bundle, into: Path) -> None:
     if len(z):
         loaded |= {"scatter/z.npy": _npy(z), "scatter/labels.npy": _npy(labels)}
 
-    _copy(files("vae_serve.deploy") / "page", into)
-    for name, contents in loaded.items():
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        (into / name).write_bytes(contents)
-    runtime, wasm = _unpack_runtime(into)
+    written = _own_files(files("vae_serve.deploy") / "page", "")
+    runtime, wasm = _unpack_runtime(written)
     facts = {
         "name": manifest.name,
         "latent_dim": manifest.latent_dim,
         "image_shape": manifest.image_shape,
         "encoder": _graph(manifest.encoder),
         "decoder": _graph(manifest.decoder),
+        "service": service,
         "runtime": {"file": runtime},
         "conformance": conformance,
         "scatter": {"z": "scatter/z.npy", "labels": "scatter/labels.npy"} if len(z) else None,
@@ -82,8 +95,7 @@ def write(bundle: Bundle, into: Path) -> None:
             for name, contents in {**loaded, runtime: wasm}.items()
         },
     }
-    (into / "model.json").write_text(quoting.json(facts, indent=1) + "\n", encoding="utf-8")
-    (into / "README.md").write_text(readme.web(manifest), encoding="utf-8")
+    return {**written, **loaded, "model.json": (quoting.json(facts, indent=1) + "\n").encode()}
 
 
 def _tolerance(bundle: Bundle) -> dict[str, float]:
@@ -154,23 +166,20 @@ def _npy(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _copy(source: Traversable, into: Path) -> None:
-    into.mkdir(exist_ok=True)
-    for entry in source.iterdir():
-        if entry.is_dir():
-            _copy(entry, into / entry.name)
-        else:
-            (into / entry.name).write_bytes(entry.read_bytes())
+def _own_files(folder: Traversable, below: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        name = f"{below}{entry.name}"
+        found |= _own_files(entry, f"{name}/") if entry.is_dir() else {name: entry.read_bytes()}
+    return found
 
 
-def _unpack_runtime(into: Path) -> tuple[str, bytes]:
+def _unpack_runtime(files: dict[str, bytes]) -> tuple[str, bytes]:
     """What is packed as xz for the wheel becomes gzip, which browsers unpack: the file's name, and its contents."""
-    [packed] = (into / "runtime").glob("*.wasm.xz")
-    wasm = lzma.decompress(packed.read_bytes())
-    target = packed.with_suffix(".gz")
-    target.write_bytes(gzip.compress(wasm, mtime=0))
-    packed.unlink()
-    [notices] = (into / "runtime").glob("ThirdPartyNotices.txt.xz")
-    notices.with_suffix("").write_bytes(lzma.decompress(notices.read_bytes()))
-    notices.unlink()
-    return f"runtime/{target.name}", wasm
+    [packed] = [name for name in files if name.endswith(".wasm.xz")]
+    [notices] = [name for name in files if name.endswith("ThirdPartyNotices.txt.xz")]
+    wasm = lzma.decompress(files.pop(packed))
+    target = f"{packed.removesuffix('.xz')}.gz"
+    files[target] = gzip.compress(wasm, mtime=0)
+    files[notices.removesuffix(".xz")] = lzma.decompress(files.pop(notices))
+    return target, wasm

@@ -9,6 +9,7 @@ import msgspec
 
 from vae_serve.serve import body, inference, metadata, openapi, planes
 from vae_serve.serve.answers import Answer, Refusal
+from vae_serve.serve.explorer import Explorer
 from vae_serve.serve.metrics import Metrics
 from vae_serve.serve.networks import Network
 from vae_serve.serve.pictures import Pictures
@@ -16,6 +17,8 @@ from vae_serve.serve.request import Request
 from vae_serve.serve.routes import Routes
 from vae_serve.serve.served import Served
 from vae_serve.serve.service import Service
+
+EXPLORER = "/"  # by which metrics count all files of the page
 
 
 def routes(service: Service, metrics: Metrics, served: Served) -> Routes:
@@ -40,6 +43,7 @@ def routes(service: Service, metrics: Metrics, served: Served) -> Routes:
     table.add("GET", "/v1/grid.png", partial(planes.grid, service, served))
     table.add("GET", "/openapi.json", _record(partial(openapi.document, served, service.limits)))
     table.add("GET", "/metrics", partial(metrics.show, service, served))
+    Explorer(served).add(lambda path, handler: table.add("GET", path, handler, EXPLORER))
     return table
 
 

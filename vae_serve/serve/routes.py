@@ -48,9 +48,9 @@ class Routes:
         self.add(method, f"{MODELS}/{network.name}{ending}", handler, label)
         self.add(method, f"{MODELS}/{network.name}/versions/{VERSION}{ending}", handler, label)
 
-    def listed(self) -> set[tuple[str, str]]:
-        """Every method and path."""
-        return {(method, path) for path, route in self._routes.items() for method in route.methods}
+    def listed(self) -> set[tuple[str, str, str]]:
+        """Every method, path and label."""
+        return {(method, path, route.label) for path, route in self._routes.items() for method in route.methods}
 
     def find(self, path: str) -> Route:
         """The endpoint at a path.

@@ -109,7 +109,13 @@ async def _serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            started(_told(options, listener, app.served))
+            started(_told(listener, app.served, grpc_port))
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if grpc is None:
+                await super().shutdown(sockets)
+            else:
+                await asyncio.gather(super().shutdown(sockets), grpc.stop(limits.grace_seconds))
 
     limits = options.limits
     service, metrics, log = Service(limits, options.workers), Metrics(), AccessLog(options.access_log)
@@ -137,6 +143,12 @@ async def _serve(
         server.force_exit = server.should_exit  # told twice
         server.should_exit = service.ending = True
 
+    grpc, grpc_port = None, None
+    if options.grpc_port is not None:
+        from vae_serve.serve.grpc_service import GrpcService
+
+        grpc = GrpcService(service, lambda: app.served)
+        grpc_port = await grpc.start(listener.getsockname()[0], options.grpc_port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
@@ -193,12 +205,12 @@ def _why(error: OSError, host: str, port: int) -> str:
     return f"{where} cannot be had: {error.strerror}"
 
 
-def _told(options: Options, listener: socket.socket, served: Served) -> Started:
+def _told(listener: socket.socket, served: Served, grpc_port: int | None) -> Started:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return Started(
         f"http://{shown}:{port}",
-        f"{shown}:{options.grpc_port}" if options.grpc_port is not None else None,
+        f"{shown}:{grpc_port}" if grpc_port is not None else None,
         served.manifest.name,
         str(served.path),
         tuple(served.networks),

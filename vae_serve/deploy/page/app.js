@@ -28,6 +28,10 @@ async function main() {
   const model = await Model.load();
   const { facts } = model;
   element("name").textContent = facts.name;
+  if (model.served) {
+    element("where").textContent = "The service runs both networks, since this browser has no WebAssembly: what you draw is sent to it.";
+    element("decoded-title").textContent = "Decoded by the service";
+  }
   document.title = `Latent plane of ${facts.name}`;
   element("status").hidden = true;
   element("page").hidden = false;

@@ -15,13 +15,14 @@ export class Refusal extends Error {}
 export class Model {
   /** Fetches everything that the first picture needs, and starts on the rest. */
   static async load() {
+    const facts = JSON.parse(new TextDecoder().decode(await get("model.json")));
     if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
+      if (facts.service) return new Served(facts, null);
       throw new Refusal(
         "This browser has no WebAssembly SIMD, which the model needs. Chrome 91, Firefox 89 and Safari 16.4 have it, " +
           "unless it is switched off.",
       );
     }
-    const facts = JSON.parse(new TextDecoder().decode(await get("model.json")));
     const encoder = checked(facts, facts.encoder.file);
     encoder.catch(() => {}); // awaited below; until then a failure is not yet an unhandled one
     const [wasm, decoder] = await Promise.all([checked(facts, facts.runtime.file), checked(facts, facts.decoder.file)]);
@@ -66,6 +67,55 @@ export class Model {
   async array(file) {
     return parse((await checked(this.facts, file)).buffer, file);
   }
+}
+
+/** The same by the service that the page came from, for a browser without WebAssembly. */
+class Served extends Model {
+  served = true;
+
+  async decode(z) {
+    const { service, decoder, latent_dim: d } = this.facts;
+    return (await infer(service.decoder, decoder, z, [d]))[decoder.outputs[0].name];
+  }
+
+  async encodeRaw(image) {
+    const { service, encoder, image_shape: shape } = this.facts;
+    return infer(service.encoder, encoder, image, shape);
+  }
+}
+
+const TYPES = { float32: ["FP32", Float32Array], uint8: ["UINT8", Uint8Array] };
+
+/** A network's outputs by name: the Open Inference Protocol with binary tensors, in little-endian order as here. */
+async function infer(name, graph, data, shape) {
+  const [input] = graph.inputs;
+  const rows = data.length / shape.reduce((all, size) => all * size, 1);
+  const tensor = { name: input.name, datatype: TYPES[input.dtype][0], shape: [rows, ...shape] };
+  const header = new TextEncoder().encode(
+    JSON.stringify({
+      inputs: [{ ...tensor, parameters: { binary_data_size: data.byteLength } }],
+      parameters: { binary_data_output: true },
+    }),
+  );
+  const answer = await fetch(`v2/models/${name}/infer`, {
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", "Inference-Header-Content-Length": header.length },
+    body: new Blob([header, data]),
+  }).catch(() => {
+    throw new Refusal("The service did not answer. Reload the page to try again.");
+  });
+  const contents = await answer.arrayBuffer();
+  if (!answer.ok) throw new Refusal(JSON.parse(new TextDecoder().decode(contents)).error);
+  const size = Number(answer.headers.get("Inference-Header-Content-Length"));
+  let start = size;
+  const outputs = {};
+  for (const output of JSON.parse(new TextDecoder().decode(contents.slice(0, size))).outputs) {
+    const [, type] = Object.values(TYPES).find(([datatype]) => datatype === output.datatype);
+    const end = start + output.parameters.binary_data_size;
+    outputs[output.name] = new type(contents.slice(start, end));
+    start = end;
+  }
+  return outputs;
 }
 
 async function open(file, bytes) {
