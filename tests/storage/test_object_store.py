@@ -56,12 +56,13 @@ def test_a_name_with_the_same_bytes_is_success_and_with_others_an_error_that_kee
     assert store.get("a") == b"1"
 
 
-def test_a_large_file_comes_whole(server, monkeypatch):
+def test_a_large_file_comes_whole_and_an_empty_one_too(server, monkeypatch):
     monkeypatch.setattr("vae_serve.storage.object_store._IN_MEMORY", 1 << 16)
     store, contents = opened(server, "large"), bytes(range(256)) * 4096
     store.create("a", writes(contents))
     store.create("a", writes(contents))
-    assert store.get("a") == contents
+    store.create("b", writes(b""))
+    assert (store.get("a"), store.get("b")) == (contents, b"")
 
 
 def test_the_lease_survives_the_state_and_ends_with_the_store(server):

@@ -304,8 +304,67 @@ def test_the_python_api_takes_the_same_url(pictures, local, seaweed, bucket, mon
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     summary = vae_serve.embed(str(pictures), MODEL, out=f"s3://{bucket}/out", rows_per_shard=64)
-    assert str(summary.out / "part-00000.parquet") == f"s3://{bucket}/out/part-00000.parquet"
+    assert summary.out == f"s3://{bucket}/out"
     assert (summary.images, summary.failed) == (ROWS, ROWS // 100)
     assert stored(seaweed, bucket) == (local(), [".job.parquet"])
     with pytest.raises(UsageError, match="lost a slash"):
         vae_serve.embed(str(pictures), MODEL, out=Path(f"s3://{bucket}/out"))
+
+
+@pytest.mark.parametrize("name", ["plane.png", "a b.zip", "samples.npz", "samples.parquet"])
+def test_generate_stores_a_file_with_the_bytes_of_a_local_one(name, vae_serve, seaweed, bucket, tmp_path):
+    what = ("--grid", 3) if name.endswith(".png") else ("--count", 20, "--seed", 1)
+    words = ("generate", *what, "--model", MODEL, "--out")
+    assert vae_serve(*words, name, cwd=tmp_path).returncode == 0
+    done = vae_serve(*words, f"s3://{bucket}/made/{name}", "--json", cwd=tmp_path, env=seaweed.environment())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["out"] == f"s3://{bucket}/made/{name}"
+    assert seaweed.objects(bucket) == {f"made/{name}": (tmp_path / name).read_bytes()}
+    again = vae_serve(*words, f"s3://{bucket}/made/{name}", cwd=tmp_path, env=seaweed.environment())
+    assert again.returncode == 1
+    assert f"s3://{bucket}/made/{name} exists; choose another --out" in again.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == [name]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("generate", "--count", 5, "--out", "s3://given/folder"),
+            "write s3://given/folder.zip or s3://given/folder.p",
+        ),
+        (("generate", "--grid", 2, "--out", "s3://given/x.png", "--overwrite"), "--overwrite is for results on this"),
+        (
+            ("reconstruct", "mnist", "--out", "s3://given/folder"),
+            "is a URL, and this result is a folder written on this",
+        ),
+        (("deploy", "triton", MODEL, "--out", "s3://given/folder"), "is a URL, and this result is a folder written on"),
+    ],
+)
+def test_what_cannot_appear_whole_in_a_store_is_refused_with_what_to_do(words, message, vae_serve, seaweed, tmp_path):
+    seaweed.make_bucket("given")
+    model = () if words[0] == "deploy" else ("--model", MODEL)
+    done = vae_serve(*words, *model, cwd=tmp_path, env=seaweed.environment())
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_without_a_result_come_by_a_model_in_a_store(pictures, seaweed, bucket):
+    """In a process of its own, which must fork nothing after it has read the model."""
+    files = {f"mnist/{file.relative_to(MODEL)}": file.read_bytes() for file in MODEL.rglob("*") if file.is_file()}
+    for key, contents in files.items():
+        seaweed.client(bucket).put(key, contents)
+    program = f"""
+import vae_serve
+print(sum(batch.num_rows for batch in vae_serve.embed({str(pictures)!r}, "s3://{bucket}/mnist")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **seaweed.environment()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip() == str(ROWS), done.stderr

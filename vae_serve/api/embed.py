@@ -145,7 +145,7 @@ def embed(
         "max_errors": None if max_errors is None else arguments.whole("max_errors", max_errors, 0),
         "picture_timeout": arguments.picture_timeout(picture_timeout),
         "overwrite": arguments.flag("overwrite", overwrite),
-        "engine": engines.engine(engine, source, target),
+        "engine": engines.engine(engine, source, target, models.place_of(model)),
         "address": engines.address(address),
         "rows_per_shard": arguments.whole("rows_per_shard", rows_per_shard, 1),
     }
@@ -154,6 +154,8 @@ def embed(
         "invert": None if invert is None else arguments.choice("invert", invert, INVERTS),
     }
     own = (target,) if isinstance(target, Path) else ()
+    if target is None:
+        model = models.fetched(model)  # before it is asked whether this process may fork
     begun = pictures.begin(source, own, job=target is not None)
     with begun.stopped_on_error():
         request = _request(begun, model, {name: value for name, value in changed.items() if value}, checked, target)

@@ -1,6 +1,7 @@
 """`vae_serve.generate`: latent points to picture files."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_serve.api import arguments, engines, models
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vae_serve.model.model import Model
+    from vae_serve.tasks.generate import Result
 
 
 def generate(
@@ -49,7 +51,8 @@ def generate(
     `interpolate`, the straight line between two picture files' z_mean in `steps` pictures. With `count` or `latents`,
     `grid` tiles so many together.
 
-    `out`: NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files; None is a name that says what it is. A long
+    `out`: NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files; a file's name may be a URL, such as
+    s3://BUCKET/NAME.zip: it is made on this machine, then stored. None is a name that says what it is. A long
     job is continued by the same call. `rows_per_shard`: pictures that are made and kept as one; None is 32 MiB of them.
     `engine`, `address`: as in `embed`. `progress` is told (pictures done, pictures in all). All others as
     `vae-serve generate --help` says.
@@ -62,6 +65,7 @@ def generate(
     """
     for name, function in (("progress", progress), ("note", note)):
         arguments.callback(name, function)
+    target = arguments.place_or_none("out", out)
     line: Any = None
     if interpolate is not None:
         if not isinstance(interpolate, tuple | list) or len(interpolate) != 2:
@@ -77,21 +81,33 @@ def generate(
         "quantiles": arguments.flag("quantiles", quantiles),
         "slice": None if slice is None else arguments.pair("slice", slice, "give two dimensions, such as (0, 1)"),
         "axes": arguments.flag("axes", axes),
-        "out": arguments.path_or_none("out", out),
         "overwrite": arguments.flag("overwrite", overwrite),
         "workers": arguments.workers(workers),
         "share": arguments.share(shard),
         "rows_per_shard": None if rows_per_shard is None else arguments.whole("rows_per_shard", rows_per_shard, 1),
-        "engine": engines.engine(engine, latents, out),
+        "engine": engines.engine(engine, latents, out, models.place_of(model)),
         "address": engines.address(address),
     }
     from vae_serve.tasks.generate import generate as task
     from vae_serve.tasks.generate_options import GenerateOptions
 
     bundle = models.checked_bundle(model)
-    options = GenerateOptions(latents=_latents(latents, bundle.manifest.latent_dim), **checked)
-    done = task(bundle, options, progress or no_progress, note or no_note)
-    return GenerateSummary(arguments.place_shown(bundle.path), done.path, done.pictures, done.points, done.missing)
+    points = _latents(latents, bundle.manifest.latent_dim)
+
+    def made(file: Path | None) -> "Result":
+        return task(
+            bundle, GenerateOptions(latents=points, out=file, **checked), progress or no_progress, note or no_note
+        )
+
+    if target is None or isinstance(target, Path):
+        done = made(target)
+    else:
+        from vae_serve.tasks.uploaded import uploaded
+
+        with uploaded(target, checked["overwrite"]) as file:
+            done = made(file)
+    where = done.path if target is None else arguments.place_shown(target)
+    return GenerateSummary(arguments.place_shown(bundle.path), where, done.pictures, done.points, done.missing)
 
 
 def _latents(latents: "StrPath | npt.ArrayLike | None", latent_dim: int) -> Any:

@@ -29,6 +29,18 @@ def load(source: StrPath | None = None, *, threads: int | None = None, batch: in
     return Model(bundle, threads=threads, batch=batch)
 
 
+def place_of(model: "Model | StrPath | None") -> object:
+    """Where a model is, or was read from."""
+    return getattr(getattr(model, "bundle", None), "path", model)
+
+
+def fetched(model: "Model | StrPath | None") -> "Model | StrPath | None":
+    """A model by its URL, read; any other as it is."""
+    from vae_serve.jobs.engines import default_for
+
+    return load(model) if isinstance(model, str) and default_for(model) != "inline" else model
+
+
 def checked_bundle(model: "Model | StrPath | None") -> "Bundle":
     """The bundle of a model, or of the folder at a path, or of the package."""
     from vae_serve.model import bundle as bundles

@@ -46,9 +46,10 @@ def generate(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files. [default: named after the options]"
+            metavar="PATH",
+            help="NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files. [default: named after the options]",
         ),
     ] = None,
     overwrite: Annotated[

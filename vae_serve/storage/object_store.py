@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from vae_serve.errors import OutputError
 from vae_serve.storage.lease import Lease, Note
@@ -66,17 +66,22 @@ class ObjectStore:
 
     def create(self, name: str, write: Write) -> None:
         """As `Store.create`. Raises OutputError where the store does not take it."""
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
-            write(file)  # type: ignore[arg-type]  # it has all methods of BinaryIO
-            size = file.tell()
-            if size > _LARGEST:
-                raise OutputError(f"{self.url / name} would have {size:,} bytes; a store takes {_LARGEST:,} at once")
-            file.seek(0)
-            if size <= _IN_MEMORY:
-                self._put(name, file.read())
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spooled:
+            file = cast("BinaryIO", spooled)
+            write(file)
+            if file.tell() > _IN_MEMORY:
+                self.create_from(name, file)
             else:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
-                    self._put(name, contents)
+                file.seek(0)
+                self._put(name, file.read())
+
+    def create_from(self, name: str, file: BinaryIO) -> None:
+        """As `create`, of an open file that is not empty."""
+        size = file.seek(0, os.SEEK_END)
+        if size > _LARGEST:
+            raise OutputError(f"{self.url / name} would have {size:,} bytes; a store takes {_LARGEST:,} at once")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+            self._put(name, contents)
 
     def get(self, name: str) -> bytes | None:
         """As `Store.get`."""

@@ -23,6 +23,7 @@ from vae_serve.storage.store import Write
 IsEarlier = Callable[[Path], bool]  # whether what lies there is an earlier result of the same kind
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_URLS = {"s3:", "gs:", "az:"}  # what pathlib makes of them begins so
 _SHOWN = 40  # characters of a name in those made from it: a file's name has 255 bytes at most
 
 
@@ -42,6 +43,10 @@ class Destination:
         """
         self.out = settled(out)
         self._shown, self._kind, self._is_earlier, self._overwrite = out, kind, is_earlier, overwrite
+        if self.out.parts[0] in _URLS:
+            raise OutputError(
+                f"{out} is a URL, and this result is a folder written on this machine; choose another --out"
+            )
         if not self.out.name:
             raise OutputError(f"{out} is the root of the file system; choose another --out")
         self.refuse_existing()
