@@ -50,6 +50,17 @@ def test_a_library_without_types_is_imported_in_one_module(library: str, module:
     ]
 
 
+def test_a_local_job_loads_nothing_of_object_stores(tmp_path):
+    program = f"""
+import json, sys, vae_serve
+vae_serve.embed("mnist", out={str(tmp_path / "out")!r})
+vae_serve.generate(grid=2, out={str(tmp_path / "plane.png")!r})
+print(json.dumps([name for name in sys.modules if "obstore" in name or ".storage.object_" in name or ".lease" in name]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout) == []
+
+
 def imported(file: Path) -> set[str]:
     """Top-level names of all packages that a module imports, within functions too."""
     names: set[str] = set()
