@@ -136,8 +136,8 @@ class Node:
 class RayCluster:
     """The nodes; commands run on the first one."""
 
-    def __init__(self, cpus: tuple[int, ...], name: str) -> None:
-        self.name = f"{name}{os.getpid()}"
+    def __init__(self, cpus: tuple[int, ...], name: str, env: dict[str, str]) -> None:
+        self.name, self._env = f"{name}{os.getpid()}", env
         number = zlib.crc32(self.name.encode())
         self.net = f"10.{number % 200 + 20}.{number // 200 % 250}"
         self.bridge = f"{self.name}b"
@@ -170,6 +170,7 @@ class RayCluster:
             "HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            **self._env,
             **more,
         }
 
@@ -209,9 +210,9 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(*cpus: int, name: str = "vs") -> Iterator[RayCluster]:
-    """A cluster with so many CPUs on each node. Two at once have other names."""
-    cluster = RayCluster(cpus, name)
+def ray_cluster(*cpus: int, name: str = "vs", **env: str) -> Iterator[RayCluster]:
+    """A cluster with so many CPUs on each node, and more environment. Two at once have other names."""
+    cluster = RayCluster(cpus, name, env)
     try:
         yield cluster
     finally:

@@ -9,6 +9,7 @@ many CPUs as this machine has cores, so that both sides have the same hardware.
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import random
@@ -49,12 +50,23 @@ def main() -> None:
         print("|---|---|---|---|---|")
         np.save(folder / "array.npy", np.resize(images, (options.rows, 28, 28)))
         compare(cluster, folder, "array.npy", 8192, options.rounds)
-        for number in range(options.pictures):
-            file = folder / "pictures" / str(number % 100) / f"{number:06}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[number % len(images)]).save(file)
+        write_pictures(folder / "pictures", images, options.pictures)
         compare(cluster, folder, "pictures", 2048, options.rounds)
-        kill(cluster, folder, options.kills, random.Random(options.seed))
+        if options.kills:
+            kill(cluster, folder, options.kills, random.Random(options.seed))
+
+
+def write_pictures(folder: Path, images: np.ndarray, count: int) -> None:
+    """PNG files of digits, 100 folders of them."""
+    files = []
+    for image in images[:count]:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        files.append(file.getvalue())
+    for label in range(100):
+        (folder / str(label)).mkdir(parents=True)
+    for number in range(count):
+        (folder / str(number % 100) / f"{number:06}.png").write_bytes(files[number % len(files)])
 
 
 def compare(cluster: RayCluster, folder: Path, source: str, rows: int, rounds: int) -> None:
@@ -105,7 +117,7 @@ def kill(cluster: RayCluster, folder: Path, kills: int, chance: random.Random) -
                     case "driver":
                         job.kill()
                     case "worker":
-                        node.kill("ray::")
+                        node.kill("ray::vae-serve")
                     case "process":
                         node.kill("shard_process")
                     case "node" if node.number > 1:

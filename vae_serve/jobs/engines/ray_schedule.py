@@ -29,6 +29,7 @@ UNKNOWN_LATE = 60.0  # seconds, until any shard is done
 LOSSES = 10  # of one shard, with workers and nodes that were lost
 LOOK = 1.0  # seconds between two looks at the cluster's nodes
 MEDIAN_OF = 100  # of the last shards
+REST, LONGEST_REST = 0.5, 30.0  # seconds in which a node that has lost something gets nothing, more each time
 
 
 @dataclass
@@ -42,6 +43,9 @@ class Node:
     """Under way there."""
     heard: float = field(default_factory=time.monotonic)
     """When it last answered, or when it was first given something to do."""
+    rest: float = REST
+    """Seconds that it rests when it loses something next. A dead one loses all at once, until Ray knows it."""
+    rests_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ class Schedule:
         self._update_nodes()
         while self._waiting and (node := self._free_node()) is not None:
             self._send(self._waiting.popleft(), node)
-        if self._attempts:
+        if not self._attempts:
+            time.sleep(timeout if self._waiting else 0)
+        else:
             ready, _ = ray.wait([*self._attempts], num_returns=1, timeout=timeout)
             if ready:
                 ready, _ = ray.wait([*self._attempts], num_returns=len(self._attempts), timeout=0)
@@ -125,7 +131,7 @@ class Schedule:
         except RayError as error:
             self._lose(attempt, error)
             return
-        attempt.node.heard = time.monotonic()
+        attempt.node.heard, attempt.node.rest = time.monotonic(), REST
         if number not in self._requests:
             return  # another copy was here first
         outcome = unpacked(answer) if len(answer) < 1 << 12 else None
@@ -155,7 +161,8 @@ class Schedule:
     def _lose(self, attempt: Attempt, error: RayError) -> None:
         kind = _REASONS.get(type(error).__name__, type(error).__name__)
         self._lost_by[kind] += 1
-        number = attempt.number
+        node, number = attempt.node, attempt.number
+        node.rests_until, node.rest = time.monotonic() + node.rest, min(2 * node.rest, LONGEST_REST)
         if number not in self._requests:
             return
         if isinstance(error, OutOfMemoryError):
@@ -196,8 +203,9 @@ class Schedule:
                     self._send(number, max(heard, key=lambda node: (node.cpus * PER_CPU > node.attempts, node.heard)))
 
     def _answers(self, node: Node) -> bool:
-        """Whether a node has answered lately, or has nothing to answer."""
-        return not node.attempts or time.monotonic() - node.heard <= self._late_after()
+        """Whether a node has answered lately, or has nothing to answer, and has not just lost something."""
+        now = time.monotonic()
+        return now >= node.rests_until and (not node.attempts or now - node.heard <= self._late_after())
 
     def _free_node(self) -> Node | None:
         """Where the next shard goes: the node with the most room, of those that answer."""
