@@ -5,7 +5,8 @@
     ├── MissingExtra            a command needs packages that are not installed
     ├── InputError              an array given to the Python API has another shape, type or range than it takes
     ├── SourceError             the images, latents or data to work on cannot be used
-    │   └── ImageError          one image cannot be used; in a batch it becomes a row, with `kind`
+    │   ├── ImageError          one image cannot be used; in a batch it becomes a row, with `kind`
+    │   └── SourceLost          the source has changed, or is out of reach, while it was read; that is no row's failure
     ├── OutputError             the place to write to cannot be used: it exists, is read-only, is full
     ├── EngineError             the place where a job's shards are to be made cannot make them
     ├── BundleError             an exported model is damaged, untrue, hostile or not there
@@ -55,6 +56,10 @@ class ImageError(SourceError):
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return ImageError, (self.kind, str(self))
+
+
+class SourceLost(SourceError):
+    """The source has changed, or is out of reach, while it was read: that ends the job, and is no row's failure."""
 
 
 class OutputError(VaeServeError):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vae_serve import forks
 from vae_serve.api import arguments
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vae_serve.sources.arrays import Arrays
     from vae_serve.sources.described import Described
     from vae_serve.sources.files import Pictures
-    from vae_serve.sources.listing import Listing
+    from vae_serve.sources.own_process import Answer
 
     PictureSource = arguments.StrPath | npt.ArrayLike
 
@@ -35,7 +35,8 @@ class Begun:
     where: str
     forks: bool = False
     """Whether it was safe to fork when it was named, before anything was imported that starts threads."""
-    listing: "Listing | None" = None
+    listing: "Answer[Any] | None" = None
+    """What has been begun to be found out about it, for its `open`."""
 
     @property
     def in_memory(self) -> bool:
@@ -73,17 +74,16 @@ class Begun:
         Raises:
             SourceError: it cannot be read, or holds no pictures.
         """
-        from vae_serve.sources.folders import FolderSource
-
         if self.listing and self.listing.takes_longer_than(PATIENCE):
             note(f"listing {self.where}")
-        match self.source:
-            case FolderSource():
-                return self.source.open(self.listing)
-            case source if hasattr(source, "open"):
-                return source.open()
-            case arrays:
-                return arrays
+        source: Any = self.source
+        if hasattr(source, "begin"):
+            opened = source.open(self.listing, _Counting(note, self.where))
+        elif hasattr(source, "open"):
+            opened = source.open(self.listing) if self.listing else source.open()
+        else:
+            opened = source
+        return cast("Pictures | Arrays", opened)
 
 
 def begin(source: "PictureSource", exclude: Iterable[Path], *, job: bool) -> Begun:
@@ -110,7 +110,22 @@ def begin(source: "PictureSource", exclude: Iterable[Path], *, job: bool) -> Beg
         listing = listings.begin(word, excluded)
     from vae_serve.sources.opening import describe
 
-    return Begun(describe(word, excluded), word, here, listing)
+    described: Any = describe(word, excluded)
+    if here and hasattr(described, "begin"):
+        listing = described.begin()
+    return Begun(described, word, here, listing)
+
+
+class _Counting:
+    """Notes how many objects have been listed, each time that there are twice as many."""
+
+    def __init__(self, note: Note, where: str) -> None:
+        self._note, self._where, self._next = note, where, 0
+
+    def __call__(self, count: int) -> None:
+        if count >= self._next:
+            self._note(f"{self._where}: {count:,} objects so far")
+            self._next = 2 * count
 
 
 def _in_memory(images: "npt.ArrayLike", stamped: bool) -> "Arrays":

@@ -21,7 +21,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from vae_serve.errors import SourceError
+from vae_serve.errors import SourceError, SourceLost
 from vae_serve.forks import fork, limit_memory
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule
@@ -143,7 +143,12 @@ class Supervisor:
             while task := task or os.read(self._take, TASK.size):
                 start, stop, slot = TASK.unpack(task)
                 at[decoding.ROW], at[START + 1], at[START + 2], at[START] = start, stop, slot, start
-                batch = decode_rows(source, decode, range(start, stop), self._slots[slot], at, known or {})
+                try:
+                    batch = decode_rows(source, decode, range(start, stop), self._slots[slot], at, known or {})
+                except SourceLost as error:
+                    at[START], at[PROCESS] = NO_TASK, 0
+                    pickle.dump(error, answer)
+                    return
                 at[START] = NO_TASK  # an answer that is cut short is nothing to go on from
                 pickle.dump((slot, batch), answer, pickle.HIGHEST_PROTOCOL)
                 answer.flush()

@@ -2,20 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.errors import ImageError
+from vae_serve.errors import ImageError, SourceLost
 from vae_serve.images.array_pixels import integers_to_bytes
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule, invert
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import GONE, Pictures
+from vae_serve.sources.names import Labels
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -39,6 +41,7 @@ class DecodedBatch:
     notes: Counter[str] = field(default_factory=Counter)
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
+    labels: list[bytes | None] | None = None  # of each row, where they come with the pictures
 
 
 class Progress(Protocol):
@@ -58,7 +61,8 @@ def decode_rows(
     progress: Progress,
     known: Mapping[int, Failure] = MappingProxyType({}),
 ) -> DecodedBatch:
-    """Reads and decodes some rows into a slot (n or more, H, W, C). What fails becomes a failure; nothing is raised.
+    """Reads and decodes some rows into a slot (n or more, H, W, C). What fails becomes a failure; nothing is raised but
+    SourceLost.
 
     `progress` tells what a crash, or a decoder that does not come to an end, is to be laid to. Rows that are `known`
     to fail are not touched.
@@ -95,6 +99,7 @@ def decode_rows(
         begun = clock()
         decode_seconds += begun - have
     batch.lengths[:] = lengths
+    batch.labels = source.labels_read(rows)
     batch.read_seconds, batch.decode_seconds = read_seconds, decode_seconds
     return batch
 
@@ -110,12 +115,22 @@ def _read(source: Pictures, rows: range) -> Iterator[bytes | ImageError]:
                 done += 1
             if done == first:
                 raise EOFError("the source ends before this row")
+        except SourceLost:
+            raise
         except MemoryError:
             yield ImageError("too_large", "reading it takes more memory than a decoding process may have")
             done += 1
         except Exception as error:  # noqa: BLE001  libraries over damaged archives raise anything
             yield ImageError("unreadable", f"it cannot be read: {type(error).__name__}: {error}")
             done += 1
+
+
+def labels_of(source: Pictures | Arrays, batches: Sequence[DecodedBatch], rows: range) -> Labels:
+    """The labels of some rows, which these batches are of, in order."""
+    texts = [batch.labels for batch in batches]
+    if None in texts:
+        return source.labels(rows)
+    return Labels.of(chain.from_iterable(labels for labels in texts if labels is not None))
 
 
 def sliced(

@@ -48,6 +48,6 @@ class Unchanged(Generic[SourceT]):
         return opened
 
 
-def changed(where: object) -> SourceError:
+def changed(where: object, kind: type[SourceError] = SourceError) -> SourceError:
     """The error for a source that is another one than when the job was planned."""
-    return SourceError(f"{where} has changed since the job began; choose another --out, or --overwrite")
+    return kind(f"{where} has changed since the job began; choose another --out, or --overwrite")

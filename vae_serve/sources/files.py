@@ -46,7 +46,13 @@ class Pictures(Protocol):
         ...
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
-        """Each row's file, or why there is none. Never raises."""
+        """Each row's file, or why there is none. Raises nothing but SourceLost, which ends the job."""
+        ...
+
+    def labels_read(self, rows: range) -> list[bytes | None] | None:
+        """The labels of the rows that have just been read, where they come with the pictures: `labels` is not to be
+        asked then. None where it is.
+        """
         ...
 
     def stamps(self, rows: range) -> Iterator[Stamp] | None:
@@ -92,6 +98,9 @@ class Files:
                 yield read_file(name, root)
             except ImageError as error:
                 yield error
+
+    def labels_read(self, rows: range) -> None:
+        """None: names tell them."""
 
     def stamps(self, rows: range) -> Iterator[Stamp]:
         """Each file's stamp, without reading it."""

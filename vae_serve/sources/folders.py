@@ -11,7 +11,7 @@ from vae_serve.sources.files import Files, known_extensions, passed_over
 from vae_serve.sources.listing import Listing, pictures_below, walk
 
 if TYPE_CHECKING:
-    from vae_serve.sources.tables import Table
+    from vae_serve.sources.tables import LocalTable
 
 TABLES = (".parquet", ".pq")
 
@@ -24,7 +24,7 @@ class FolderSource:
     exclude: tuple[Path, ...] = ()
     """Folders below it that are left out, such as the one that is written to."""
 
-    def open(self, listing: Listing | None = None) -> "Files | Table":
+    def open(self, listing: Listing | None = None) -> "Files | LocalTable":
         """Lists the folder, unless `listing` has begun to.
 
         Raises:

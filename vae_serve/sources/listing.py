@@ -5,18 +5,15 @@ Its names come back packed: the list of objects that they were sorted in goes wi
 
 import errno
 import os
-import pickle
-import select
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_serve.errors import SourceError
-from vae_serve.forks import fork, wait
 from vae_serve.sources.names import PackedNames, shown
+from vae_serve.sources.own_process import Answer
 
 EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm avif".split())
 
@@ -26,45 +23,13 @@ _PASSING = (os.O_PATH if hasattr(os, "O_PATH") else os.O_RDONLY) | os.O_DIRECTOR
 Listed = tuple[PackedNames, Counter[str]]  # the relative paths, sorted by their bytes; files passed over, by reason
 
 
-class Listing:
+class Listing(Answer[Listed]):
     """`pictures_below` in a process of its own."""
 
     def __init__(self, folder: Path, exclude: Iterable[Path] = ()) -> None:
         """Begins at once."""
-        self._folder = folder
-        answers, answer = os.pipe()
-
-        def work() -> None:
-            os.close(answers)  # the parent's alone: with it gone, writing ends, and so does this process
-            with os.fdopen(answer, "wb") as out:
-                pickle.dump(_answer(folder, exclude), out, pickle.HIGHEST_PROTOCOL)
-
-        self._process = fork(work)
-        os.close(answer)
-        self._answers = os.fdopen(answers, "rb")
-
-    def takes_longer_than(self, seconds: float) -> bool:
-        """Waits so long at most."""
-        return not select.select([self._answers], [], [], seconds)[0]
-
-    def result(self) -> Listed:
-        """Waits for it; to be called once. Raises as `pictures_below`, or SourceError where the process was ended."""
-        with self._answers:
-            try:
-                listed: Listed | SourceError = pickle.load(self._answers)  # noqa: S301  from our own child
-            except (EOFError, pickle.UnpicklingError):
-                listed = SourceError(f"{self._folder}: the process that listed its pictures was ended")
-        wait(self._process)
-        if isinstance(listed, SourceError):
-            raise listed
-        return listed
-
-    def stop(self) -> None:
-        """Ends it: nobody wants to know."""
-        self._answers.close()
-        with suppress(ProcessLookupError):
-            os.kill(self._process, signal.SIGKILL)
-        wait(self._process)
+        ended = SourceError(f"{folder}: the process that listed its pictures was ended")
+        super().__init__(lambda _: pictures_below(folder, exclude), ended)
 
 
 def begin(source: str, exclude: Iterable[Path] = ()) -> Listing | None:
@@ -206,13 +171,6 @@ def _sort_out(entries: Iterable[Any], visit: Visit) -> None:
     for names in (files, folders):
         if names and isinstance(names[0], str):
             names[:] = map(os.fsencode, names)
-
-
-def _answer(folder: Path, exclude: Iterable[Path]) -> Listed | SourceError:
-    try:
-        return pictures_below(folder, exclude)
-    except SourceError as error:
-        return error
 
 
 def _identities(folders: Iterable[Path]) -> frozenset[tuple[int, int]]:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,13 @@ from vae_serve.sources.listing import is_picture
 from vae_serve.sources.names import Labels, Names, PackedNames, first_folders, shown
 from vae_serve.sources.readable import Readable
 from vae_serve.sources.sent import SentPictures, is_unpacked, refuse_too_large
+
+if TYPE_CHECKING:
+    from vae_serve.sources.pieces import Pieces
+    from vae_serve.sources.stored import Stored
+    from vae_serve.sources.stored_file import StoredFile
+
+    ArchivePath = Path | Stored
 
 Places = npt.NDArray[np.int64]  # (n, the fields of Place)
 
@@ -59,9 +66,11 @@ class ArchiveKind:
     """How archives of a kind are read."""
 
     name: str
-    open_file: Callable[[Path], AbstractContextManager[tuple[Readable, Stamp]]]
+    open_file: "Callable[[ArchivePath], AbstractContextManager[tuple[Readable, Stamp]]]"
     """The file that members are read from, and the archive's stamp."""
     read: Callable[[Readable, Place], bytes]
+    ahead: int
+    """At most so many bytes lie between a place's offset and the contents, beside the name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +78,7 @@ class ArchivedFiles:
     """Some members of an archive whose directory has been read."""
 
     kind: ArchiveKind
-    path: Path
+    path: "ArchivePath"
     stamp: Stamp
     names: Names
     first: int
@@ -89,7 +98,7 @@ class ArchivedFiles:
         """Some neighbouring rows alone."""
         failures = {row: why for row, why in self.failures.items() if row in rows}
         places = self.places[rows.start - self.first : rows.stop - self.first]
-        path = self.path.absolute()
+        path = self.path.absolute() if isinstance(self.path, Path) else self.path
         return replace(
             self, path=path, names=self.names.select(rows), first=rows.start, places=places, failures=failures
         )
@@ -102,14 +111,15 @@ class Archive:
         """The file stays open for as long as this does."""
         self.kind, self.names = listed.kind.name, listed.names
         self.skipped: Counter[str] = Counter()
-        self._listed = listed
+        self.listed = listed
         self._first, self._places = listed.first, listed.places
         self._failures, self._read, self._file = listed.failures, listed.kind.read, file.kept()
+        self._pieces: Pieces | None = None
 
     @property
     def where(self) -> str:
         """The archive's path."""
-        return str(self._listed.path)
+        return str(self.listed.path)
 
     def select(self, rows: range) -> "ArchivedFiles | SentPictures":
         """The names and places of some neighbouring rows; of a compressed archive the pictures themselves.
@@ -118,7 +128,7 @@ class Archive:
             SourceError: they are too large to be sent.
         """
         if not is_unpacked(self._file):
-            return self._listed.select(rows)
+            return self.listed.select(rows)
         sizes = self._places[rows.start - self._first : rows.stop - self._first, Place._fields.index("size")]
         refuse_too_large(self.where, rows, int(sizes.sum()))
         return SentPictures(self.kind, self.where, self.names.select(rows), rows, [*self.read(rows)])
@@ -132,6 +142,10 @@ class Archive:
         `not_a_file`, `too_large`, `truncated`, `checksum`, `damaged`, `unreadable`.
         """
         places = self._places[rows.start - self._first : rows.stop - self._first]
+        file = self._file
+        pieces = None if isinstance(self.listed.path, Path) else self._ahead()
+        if pieces:
+            pieces.expect(range(rows.start - self._first, rows.stop - self._first))
         for row, numbers in zip(rows, places.tolist(), strict=True):
             place = Place(*numbers)
             try:
@@ -139,11 +153,25 @@ class Archive:
                     raise ImageError(*self._failures[row])
                 if place.size > FILE_LIMIT:
                     raise ImageError("too_large", f"it declares {place.size:,} bytes; the limit is {FILE_LIMIT:,}")
-                yield self._read(self._file, place)
+                yield self._read(pieces.around(row - self._first) if pieces else file, place)
             except ImageError as error:
                 yield error
             except OSError as error:
                 yield ImageError("unreadable", f"it cannot be read: {error.strerror}")
+
+    def labels_read(self, rows: range) -> None:
+        """None: names tell them."""
+
+    def _ahead(self) -> "Pieces":
+        """Made by the process that reads."""
+        if self._pieces is None:
+            from vae_serve.sources.pieces import Pieces
+
+            file = cast("StoredFile", self._file)
+            starts = self._places[:, 0]
+            spans = self._places[:, [Place._fields.index("packed"), Place._fields.index("name_length")]]
+            self._pieces = Pieces(file, starts, starts + spans.sum(axis=1) + self.listed.kind.ahead)
+        return self._pieces
 
     def stamps(self, rows: range) -> Iterator[Stamp] | None:
         """None: the fingerprint covers sizes, checksums and places."""
@@ -186,7 +214,7 @@ class Members:
             self._links[len(self._names)] = target, earlier
         self.add(name, Place(0))
 
-    def archive(self, kind: ArchiveKind, path: Path, file: Readable, stamp: Stamp) -> Archive:
+    def archive(self, kind: ArchiveKind, path: "ArchivePath", file: Readable, stamp: Stamp) -> Archive:
         """The pictures among them.
 
         Raises:

@@ -124,7 +124,7 @@ class ArrayFile:
         """
         self.dtype, self.shape, self.ndim = header.dtype, header.shape, len(header.shape)
         self.is_fortran = header.is_fortran and self.ndim > 1
-        self._offset, self._where = offset, where
+        self.header, self._offset, self._where = header, offset, where
         held = file.size - offset
         self.extra = held - header.data_bytes  # bytes that follow the array
         if self.extra < 0:
@@ -180,10 +180,13 @@ def open_array(path: Path) -> tuple[ArrayFile, tuple[int, int]]:
         SourceError: it is none, is damaged or cut short, or other data follow the array.
     """
     with regular_file(path) as descriptor:
-        file = LocalFile(descriptor)
-        header = parse_header(read_at(file, LONGEST_HEADER, 0), path)
-        stamp = file_stamp(descriptor)
-        array = ArrayFile(file, header.size, header, path)
-        if array.extra:
-            raise SourceError(f"{path} has {array.extra:,} bytes after its array {header.shape}; save one array a file")
-        return array, stamp
+        return array_in(LocalFile(descriptor), path), file_stamp(descriptor)
+
+
+def array_in(file: Readable, where: object) -> ArrayFile:
+    """The array of an open .npy file. Raises SourceError as `open_array` does."""
+    header = parse_header(read_at(file, LONGEST_HEADER, 0), where)
+    array = ArrayFile(file, header.size, header, where)
+    if array.extra:
+        raise SourceError(f"{where} has {array.extra:,} bytes after its array {header.shape}; save one array a file")
+    return array

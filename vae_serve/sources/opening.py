@@ -58,6 +58,13 @@ def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures |
     Raises:
         UsageError, SourceError: as `open_source` says.
     """
+    if ":/" in source:
+        from vae_serve.storage.object_url import is_url
+
+        if is_url(source):
+            from vae_serve.sources.remote import remote_source
+
+            return remote_source(source, exclude)
     if not source:
         raise UsageError("the source is an empty word; give a folder (. is this one), a file, a pattern, - or mnist")
     path = Path(source)

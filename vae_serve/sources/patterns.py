@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
@@ -92,6 +93,32 @@ class _Wanted:
         """Whether a file may have such states: it fits the last part, which may be `**`."""
         last = len(self.parts)
         return last in states or (last - 1 in states and self.parts[-1] == _ANY_FOLDERS)
+
+
+def fitting(parts: list[str]) -> Callable[[bytes], bool]:
+    """Whether a path, with forward slashes, fits a pattern's parts.
+
+    Raises:
+        SourceError: the pattern is too long.
+    """
+    if sum(map(len, parts)) > _LONGEST:
+        raise SourceError(f"a pattern has at most {_LONGEST:,} characters; shorten it")
+    wanted = _Wanted(parts)
+    known: dict[str, frozenset[int]] = {}  # by folder, of which there are few
+
+    def states(folder: str) -> frozenset[int]:
+        if not folder:
+            return wanted.closed({0})
+        if folder not in known:
+            above, _, name = folder.rpartition("/")
+            known[folder] = wanted.after(states(above), name) - {len(parts)}
+        return known[folder]
+
+    def fits(path: bytes) -> bool:
+        folder, _, name = os.fsdecode(path).rpartition("/")
+        return wanted.is_end(wanted.after(states(folder), name))
+
+    return fits
 
 
 def _visit(

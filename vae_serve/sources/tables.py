@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from vae_serve.sources.labels import label_text
 from vae_serve.sources.names import Labels, Names, Numbers
 from vae_serve.sources.parquet import ARROW_ERRORS
 from vae_serve.sources.regular import file_stamp, regular_file
+
+if TYPE_CHECKING:
+    from vae_serve.sources.stored import Stored
 
 _COLUMNS = ("image", "img", "bytes", "png", "jpg", "jpeg")
 _LABELS = ("label", "labels", "class", "fine_label")
@@ -34,13 +37,13 @@ class TableSource:
 
     paths: tuple[Path, ...]
 
-    def open(self) -> "Table":
+    def open(self) -> "LocalTable":
         """Raises SourceError where one is damaged, has no column of pictures, or their columns differ."""
-        return Table(self.paths)
+        return LocalTable(self.paths)
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: object) -> Iterator[None]:
     try:
         yield
     except ARROW_ERRORS as error:
@@ -51,12 +54,19 @@ class Table:
     """The rows of Parquet files, in their own order; their names are their numbers."""
 
     kind = "parquet"
+    labels_with_pictures = False
+    """Whether `read` keeps the labels of what it reads, for `labels_read`."""
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.where = str(paths[0])
-        self._paths = paths
-        self._files = [_File(path) for path in paths]
-        first = self._files[0]
+    def __init__(self, files: "Sequence[TableFile]", first_row: int = 0, count: int | None = None) -> None:
+        """The files from row `first_row` on of a table of `count` rows, unless they are all of it.
+
+        Raises:
+            SourceError: they are not alike, or have no rows.
+        """
+        self._files = files
+        first = files[0]
+        self.where = str(first.path)
+        self._labels_read: dict[int, bytes | None] = {}
         for other in self._files[1:]:
             if other.columns != first.columns:
                 raise SourceError(
@@ -65,16 +75,11 @@ class Table:
                 )
         sizes = [(file, group, rows) for file in self._files for group, rows in enumerate(file.group_rows)]
         self._groups = [(file, group) for file, group, _ in sizes]
-        self._starts = np.cumsum([0, *(rows for *_, rows in sizes)])  # of each row group, and the end
-        count = int(self._starts[-1])
-        if not count:
+        self._starts = np.cumsum([first_row, *(rows for *_, rows in sizes)])  # of each row group, and the end
+        if self._starts[-1] == first_row:
             raise SourceError(f"{first.path} has no rows")
-        self.names: Names = Numbers(count)
+        self.names: Names = Numbers(int(self._starts[-1]) if count is None else count)
         self.skipped: Counter[str] = Counter()
-
-    def select(self, rows: range) -> "Unchanged[Table]":
-        """The files, whichever rows they are: their rows have no names of their own."""
-        return Unchanged(TableSource(tuple(path.absolute() for path in self._paths)), self.fingerprint())
 
     def labels(self, rows: range) -> Labels:
         """The label column as text, or the names that Hugging Face keeps for its numbers."""
@@ -90,6 +95,9 @@ class Table:
             values, why = file.images.read(group, part)
             if file.labels:
                 labels, no_label = file.labels.read(group, part)
+                if self.labels_with_pictures:
+                    start = int(self._starts[self._groups.index((file, group))]) + part.start
+                    self._labels_read |= dict(enumerate(map(file.label_text, labels), start))
                 values, why = values[: len(labels)], why or no_label
             for value in values:
                 data = value.get("bytes") if isinstance(value, dict) else value
@@ -97,15 +105,18 @@ class Table:
             for _ in range(len(values), len(part)):
                 yield ImageError("unreadable", f"its row group cannot be read: {why}")
 
+    def labels_read(self, rows: range) -> list[bytes | None] | None:
+        """The labels that reading some rows has found, where they are kept; they are forgotten then."""
+        if not self.labels_with_pictures:
+            return None
+        labels, self._labels_read = self._labels_read, {}
+        return [labels.get(row) for row in rows]
+
     def stamps(self, rows: range) -> Iterator[Stamp] | None:
         """None: the fingerprint covers the files."""
         return None
 
-    def fingerprint(self) -> str:
-        """The number of rows, and each file's size and time of change."""
-        return f"{self.names.count} {' '.join(str(file.stamp) for file in self._files)}"
-
-    def _parts(self, rows: range) -> Iterator[tuple["_File", int, range]]:
+    def _parts(self, rows: range) -> Iterator[tuple["TableFile", int, range]]:
         """The row groups that some rows lie in, and which of each group's rows they are."""
         at = rows.start
         while at < rows.stop:
@@ -115,23 +126,49 @@ class Table:
             at = stop
 
 
-class _File:
+class LocalTable(Table):
+    """The rows of files on a disk."""
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self._paths, self._stamps = paths, []
+        files = []
+        for path in paths:
+            with regular_file(path) as file:  # Arrow would wait at a pipe
+                self._stamps.append(file_stamp(file))
+            files.append(TableFile(path, lambda path=path: path))  # type: ignore[misc]
+        super().__init__(files)
+
+    def select(self, rows: range) -> "Unchanged[LocalTable]":
+        """The files, whichever rows they are: their rows have no names of their own."""
+        return Unchanged(TableSource(tuple(path.absolute() for path in self._paths)), self.fingerprint())
+
+    def fingerprint(self) -> str:
+        """The number of rows, and each file's size and time of change."""
+        return f"{self.names.count} {' '.join(map(str, self._stamps))}"
+
+
+class TableFile:
     """An opened Parquet file, its columns found."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: "Path | Stored", source: Callable[[], Any], metadata: Any = None) -> None:
+        """`source`: what Arrow opens; with `metadata`, which is the file's own, nothing is read yet.
+
+        Raises:
+            SourceError: it is damaged, or has no column of pictures.
+        """
         self.path = path
-        with regular_file(path) as file:  # Arrow would wait at a pipe
-            self.stamp = file_stamp(file)
         with _refusing(path):
             # no threads: processes are forked off
-            opened = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
-            schema, about = opened.schema_arrow, opened.metadata
+            opened = pq.ParquetFile(source(), metadata=metadata, pre_buffer=False, buffer_size=_BUFFER)
+            schema, self.metadata = opened.schema_arrow, opened.metadata
             image = _image_column(path, schema)
             label = next((name for word in _LABELS for name in schema.names if name.lower() == word), None)
             label_type = None if label is None else schema.field(label).type
             self._class_names = _class_names(schema.metadata, label)
-            self.group_rows = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-        if min(self.group_rows, default=0) < 0 or sum(self.group_rows) > _MOST_ROWS * self.stamp[0]:
+            groups = range(self.metadata.num_row_groups)
+            self.group_rows = [self.metadata.row_group(group).num_rows for group in groups]
+        size = path.stat().st_size if isinstance(path, Path) else path.size
+        if min(self.group_rows, default=0) < 0 or sum(self.group_rows) > _MOST_ROWS * size:
             raise SourceError(f"{path} cannot be read as Parquet: it declares {sum(self.group_rows):,} rows")
         self.columns = f"pictures in {image}, labels in {label} ({label_type})" if label else f"pictures in {image}"
         leaf = f"{image}.bytes" if pa.types.is_struct(_stored(schema.field(image).type)) else image
@@ -208,7 +245,7 @@ def _contents(kind: Any) -> Any:
     return kind.field(at).type if at >= 0 else None
 
 
-def _image_column(path: Path, schema: Any) -> str:
+def _image_column(path: object, schema: Any) -> str:
     contents = [(field.name, _contents(field.type)) for field in schema]
     fitting = [name for name, kind in contents if kind is not None and _is_bytes(kind)]
     called = [name for word in _COLUMNS for name in fitting if name.lower() == word]

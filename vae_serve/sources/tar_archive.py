@@ -8,14 +8,20 @@ A compressed archive has no offsets; it is unpacked into an unnamed temporary fi
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import ImageError, SourceError
+from vae_serve.sources.files import Stamp
 from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members, Place
 from vae_serve.sources.names import shown
 from vae_serve.sources.readable import Readable, read_at
-from vae_serve.sources.unpacking import unpacked_file
+from vae_serve.sources.unpacking import MAGIC_SIZE, compression, unpacked_file
+
+if TYPE_CHECKING:
+    from vae_serve.sources.members import ArchivePath
 
 _HEADER = 512  # bytes, and of every block
 _MOST_TEXT = 1 << 20  # bytes of a long name or of an extended header
@@ -30,7 +36,7 @@ _SPARSE = ord("S")
 class TarSource:
     """A .tar file, plain or compressed by gzip, bzip2 or xz."""
 
-    path: Path
+    path: "ArchivePath"
 
     def open(self) -> Archive:
         """Reads all headers. Members that cannot be read are rows that say so.
@@ -40,7 +46,7 @@ class TarSource:
                 the temporary file.
         """
         members = Members()
-        with unpacked_file(self.path) as (file, stamp):
+        with _opened(self.path) as (file, stamp):
             for member in _Reader(file, self.path).members():
                 member.add_to(members)
             return members.archive(_TAR, self.path, file, stamp)
@@ -53,7 +59,24 @@ def _read_member(file: Readable, place: Place) -> bytes:
     return data
 
 
-_TAR = ArchiveKind("tar", unpacked_file, _read_member)
+@contextmanager
+def _opened(path: "ArchivePath") -> Iterator[tuple[Readable, Stamp]]:
+    if not isinstance(path, Path):
+        from vae_serve.sources.stored_file import StoredFile
+
+        file = StoredFile(path)
+        if kind := compression(file.pread(MAGIC_SIZE, 0)):
+            raise SourceError(
+                f"{path} is compressed ({kind}), so that its members cannot be read by ranges; put it there unpacked, "
+                "or its pictures in a zip without compression, or give a local copy"
+            )
+        yield file, path.stamp
+        return
+    with unpacked_file(path) as opened:
+        yield opened
+
+
+_TAR = ArchiveKind("tar", _opened, _read_member, 0)
 
 
 @dataclass
@@ -92,7 +115,7 @@ class _Member:
 class _Reader:
     """Goes from header to header."""
 
-    def __init__(self, file: Readable, path: Path) -> None:
+    def __init__(self, file: Readable, path: "ArchivePath") -> None:
         self._file, self._path = file, path
         self._size = file.size
         self._at = 0  # of the next header

@@ -50,7 +50,7 @@ class _Gunzip:
 _Stream = _Gunzip | bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
-_MAGIC_SIZE = 6
+MAGIC_SIZE = 6
 
 
 def compression(data: bytes) -> str | None:
@@ -107,7 +107,7 @@ def _blocks(file: Readable, path: Path) -> Iterator[bytes]:
         except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
             raise SourceError(f"{path} cannot be unpacked, its {name} data are damaged: {error}") from error
         data = stream.unused_data.lstrip(b"\0")
-        while len(data) < _MAGIC_SIZE and (more := file.pread(_PACKED_BLOCK, offset)):
+        while len(data) < MAGIC_SIZE and (more := file.pread(_PACKED_BLOCK, offset)):
             data = (data + more) if data else more.lstrip(b"\0")
             offset += len(more)
 
@@ -130,7 +130,7 @@ def unpacked_file(path: Path) -> Iterator[tuple[Readable, tuple[int, int]]]:
     """
     with regular_file(path) as descriptor:
         file, stamp = LocalFile(descriptor), file_stamp(descriptor)
-        if compression(file.pread(_MAGIC_SIZE, 0)) is None:
+        if compression(file.pread(MAGIC_SIZE, 0)) is None:
             yield file, stamp
             return
         unpacked = spool(unpack(file, path), path)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.files import Stamp
@@ -12,7 +13,10 @@ from vae_serve.sources.members import Archive, ArchiveKind, Failure, Members
 from vae_serve.sources.names import shown
 from vae_serve.sources.readable import LocalFile, Readable
 from vae_serve.sources.regular import file_stamp, regular_file
-from vae_serve.sources.zip_directory import Entry, entries, local_name, read_member
+from vae_serve.sources.zip_directory import MEMBER_AHEAD, Entry, entries, local_name, read_member
+
+if TYPE_CHECKING:
+    from vae_serve.sources.members import ArchivePath
 
 _LONGEST_TARGET = 4096  # bytes of a symbolic link
 
@@ -21,7 +25,7 @@ _LONGEST_TARGET = 4096  # bytes of a symbolic link
 class ZipSource:
     """A .zip file."""
 
-    path: Path
+    path: "ArchivePath"
 
     def open(self) -> Archive:
         """Reads its directory. Members that cannot be read are rows that say so.
@@ -42,12 +46,17 @@ class ZipSource:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Readable, Stamp]]:
+def _opened(path: "ArchivePath") -> Iterator[tuple[Readable, Stamp]]:
+    if not isinstance(path, Path):
+        from vae_serve.sources.stored_file import StoredFile
+
+        yield StoredFile(path), path.stamp
+        return
     with regular_file(path) as file:
         yield LocalFile(file), file_stamp(file)
 
 
-_ZIP = ArchiveKind("zip", _opened, read_member)
+_ZIP = ArchiveKind("zip", _opened, read_member, MEMBER_AHEAD)
 
 
 def _add(members: Members, file: Readable, entry: Entry) -> None:

@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_serve.errors import ImageError, SourceError
@@ -35,6 +34,7 @@ _LARGEST_ENTRY = _ENTRY.size + 3 * _MOST16
 
 _BLOCK = 1 << 20
 _LOCAL_EXTRA = 64  # bytes that a local extra field seldom passes
+MEMBER_AHEAD = _LOCAL.size + _LOCAL_EXTRA  # bytes before a member's contents, beside its name
 _AT_ONCE = 1 << 22  # packed bytes that are read and unpacked in one go
 
 
@@ -57,7 +57,7 @@ class _Directory(NamedTuple):
     wraps: int  # and the number that this count is taken modulo
 
 
-def entries(file: Readable, path: Path) -> list[Entry]:
+def entries(file: Readable, path: object) -> list[Entry]:
     """All members of an open archive, folders excepted, in the directory's order.
 
     Raises:
@@ -77,7 +77,7 @@ def entries(file: Readable, path: Path) -> list[Entry]:
     return [entry for entry in members if not entry.name.endswith(b"/")]
 
 
-def _find_directory(file: Readable, path: Path) -> _Directory:
+def _find_directory(file: Readable, path: object) -> _Directory:
     size = file.size
     begin = max(0, size - _END.size - _MOST16)
     tail = read_at(file, size - begin, begin)
@@ -99,7 +99,7 @@ def _find_directory(file: Readable, path: Path) -> _Directory:
     return candidates[0]
 
 
-def _directory_before(file: Readable, path: Path, end: int, record: tuple[Any, ...]) -> _Directory | None:
+def _directory_before(file: Readable, path: object, end: int, record: tuple[Any, ...]) -> _Directory | None:
     """The directory that an end record at `end` tells of; None where there is none."""
     _, disk, first_disk, _, count, size, offset, _ = record
     stop, wraps = end, _MOST16 + 1
@@ -137,7 +137,7 @@ def _is_directory(file: Readable, offset: int) -> bool:
     return offset < 1 << 62 and file.pread(4, offset) == _ENTRY_MARK
 
 
-def _parse(file: Readable, path: Path, directory: _Directory) -> Iterator[Entry]:
+def _parse(file: Readable, path: object, directory: _Directory) -> Iterator[Entry]:
     at, window, begin = directory.start, b"", directory.start
     while at < directory.stop:
         if at + _LARGEST_ENTRY > begin + len(window) < directory.stop:
@@ -313,5 +313,5 @@ def _check_local_header(file: Readable, place: Place, data: bytes) -> int:
     return start
 
 
-def _damaged(path: Path, why: str) -> SourceError:
+def _damaged(path: object, why: str) -> SourceError:
     return SourceError(f"{path} cannot be read as a zip archive: {why}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_serve.images.pixels import Bytes, to_bytes
 from vae_serve.jobs.decode_lanes import DecodedRows, rows_within
-from vae_serve.jobs.decoding import DecodedBatch, Failure
+from vae_serve.jobs.decoding import DecodedBatch, Failure, labels_of
 from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import ShardResult
@@ -133,7 +133,7 @@ class EmbedWork(PictureWork[EmbedSpec]):
         return tables.columns(
             tables.ShardRows(
                 names=self.source.names.text(rows),
-                labels=self.source.labels(rows),
+                labels=labels_of(self.source, [piece.decoded for piece in pieces], rows),
                 sizes=np.concatenate([piece.decoded.sizes for piece in pieces]),
                 errors={row - rows.start: f"{why.kind}: {why.message}" for row, why in failures.items()},
                 vectors={name: outputs[name] for name in spec.result.outputs},

@@ -13,7 +13,7 @@ from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decode_lanes import DecodedRows
-from vae_serve.jobs.decoding import DecodedBatch, Failure
+from vae_serve.jobs.decoding import DecodedBatch, Failure, labels_of
 from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import STATE, Shard
 from vae_serve.jobs.task import ShardResult
@@ -158,7 +158,7 @@ def _table(source: Pictures | Arrays, sheet: Sheet) -> pa.Table:
     columns = tables.columns(
         tables.ShardRows(
             names=source.names.text(decoded.rows),
-            labels=source.labels(decoded.rows),
+            labels=labels_of(source, [decoded], decoded.rows),
             sizes=decoded.sizes,
             errors={row - decoded.rows.start: f"{why.kind}: {why.message}" for row, why in sheet.failures.items()},
             vectors={},
