@@ -10,7 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -86,6 +86,8 @@ class ArchivedFiles:
     places: Places
     failures: dict[int, Failure]
     """By row."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Members passed over, by reason; of all of them where they are all."""
 
     def open(self) -> "Archive":
         """Raises SourceError where the archive cannot be read, or has changed since."""
@@ -99,9 +101,7 @@ class ArchivedFiles:
         failures = {row: why for row, why in self.failures.items() if row in rows}
         places = self.places[rows.start - self.first : rows.stop - self.first]
         path = self.path.absolute() if isinstance(self.path, Path) else self.path
-        return replace(
-            self, path=path, names=self.names.select(rows), first=rows.start, places=places, failures=failures
-        )
+        return ArchivedFiles(self.kind, path, self.stamp, self.names.select(rows), rows.start, places, failures)
 
 
 class Archive:
@@ -110,7 +110,7 @@ class Archive:
     def __init__(self, listed: ArchivedFiles, file: Readable) -> None:
         """The file stays open for as long as this does."""
         self.kind, self.names = listed.kind.name, listed.names
-        self.skipped: Counter[str] = Counter()
+        self.skipped = listed.skipped
         self.listed = listed
         self._first, self._places = listed.first, listed.places
         self._failures, self._read, self._file = listed.failures, listed.kind.read, file.kept()
@@ -230,9 +230,8 @@ class Members:
         names = [self._names[number] for number in wanted]
         failures = {row: self._failures[number] for row, number in enumerate(wanted) if number in self._failures}
         failures |= _duplicates(names)
-        archive = Archive(ArchivedFiles(kind, path, stamp, PackedNames(names), 0, places[wanted], failures), file)
-        archive.skipped = self.skipped
-        return archive
+        listed = ArchivedFiles(kind, path, stamp, PackedNames(names), 0, places[wanted], failures, self.skipped)
+        return Archive(listed, file)
 
     def _is_wanted(self, number: int, name: bytes) -> bool:
         if not _PLAIN.fullmatch(name) and _is_hidden(name):
