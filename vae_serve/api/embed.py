@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vae_serve.api import arguments, engines, fresh_process, models, pictures
@@ -153,10 +152,9 @@ def embed(
         "fit": None if fit is None else arguments.choice("fit", fit, FITS),
         "invert": None if invert is None else arguments.choice("invert", invert, INVERTS),
     }
-    own = (target,) if isinstance(target, Path) else ()
     if target is None:
         model = models.fetched(model)  # before it is asked whether this process may fork
-    begun = pictures.begin(source, own, job=target is not None)
+    begun = pictures.begin(source, () if target is None else (target,), job=target is not None)
     with begun.stopped_on_error():
         request = _request(begun, model, {name: value for name, value in changed.items() if value}, checked, target)
     told = progress or no_progress, note or no_note

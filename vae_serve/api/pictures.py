@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vae_serve.sources.described import Described
     from vae_serve.sources.files import Pictures
     from vae_serve.sources.own_process import Answer
+    from vae_serve.storage.object_url import ObjectUrl
 
     PictureSource = arguments.StrPath | npt.ArrayLike
 
@@ -86,7 +87,7 @@ class Begun:
         return cast("Pictures | Arrays", opened)
 
 
-def begin(source: "PictureSource", exclude: Iterable[Path], *, job: bool) -> Begun:
+def begin(source: "PictureSource", exclude: "Iterable[Path | ObjectUrl]", *, job: bool) -> Begun:
     """Names a source; no pictures in the folders to `exclude`.
 
     For a `job` a folder is being listed from now on, in a process of its own; and an array's contents are part of what
@@ -107,7 +108,7 @@ def begin(source: "PictureSource", exclude: Iterable[Path], *, job: bool) -> Beg
     if here:
         from vae_serve.sources import listing as listings
 
-        listing = listings.begin(word, excluded)
+        listing = listings.begin(word, [place for place in excluded if isinstance(place, Path)])
     from vae_serve.sources.opening import describe
 
     described: Any = describe(word, excluded)

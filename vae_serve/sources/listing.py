@@ -16,6 +16,8 @@ from vae_serve.sources.names import PackedNames, shown
 from vae_serve.sources.own_process import Answer
 
 EXTENSIONS = frozenset(b"png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm avif".split())
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+LISTS = (".txt", ".lst", ".list")
 
 _PATH_BYTES = 1000  # that are opened at once; PATH_MAX is 4096 on Linux, 1024 on macOS
 _PASSING = (os.O_PATH if hasattr(os, "O_PATH") else os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC

@@ -7,6 +7,7 @@
     x.zip, x.tar(.gz)    the pictures in an archive
     x.npy, x.npz, *-idx3-ubyte(.gz), mnist      arrays
     x.parquet            a column of pictures; of a folder without pictures, all Parquet files in it
+    s3://..., gs://..., az://...   a prefix, a pattern or an object of these kinds, see `sources/remote.py`
 
 A source is described first: a small object that can be pickled. It is opened where it is read, says then how many
 pictures there are and what they are called, and is read in any order, from any process that is forked off.
@@ -21,23 +22,24 @@ from typing import TYPE_CHECKING
 from vae_serve.errors import SourceError, UsageError
 from vae_serve.sources.described import Described
 from vae_serve.sources.folders import TABLES, FolderSource
-from vae_serve.sources.listing import Listing, is_picture
+from vae_serve.sources.listing import LISTS, TARS, Listing, is_picture
 from vae_serve.sources.regular import status
 
 if TYPE_CHECKING:
     from vae_serve.sources.arrays import Arrays
     from vae_serve.sources.files import Pictures
+    from vae_serve.storage.object_url import ObjectUrl
 
 # A kind's module is imported where one is named: a folder needs none of the others.
 
 MNIST = "mnist"
 
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-_LISTS = (".txt", ".lst", ".list")
 _JOB_STATE = (".job", "_job")  # of a folder that embed has written
 
 
-def open_source(source: str, listing: Listing | None = None, exclude: Iterable[Path] = ()) -> "Pictures | Arrays":
+def open_source(
+    source: str, listing: Listing | None = None, exclude: "Iterable[Path | ObjectUrl]" = ()
+) -> "Pictures | Arrays":
     """The opened source that a command line's word names; `listing` where it is a folder and has begun.
 
     A folder or pattern has no pictures in the folders to `exclude`, such as the one that is written to.
@@ -52,7 +54,7 @@ def open_source(source: str, listing: Listing | None = None, exclude: Iterable[P
     return described.open()
 
 
-def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures | Arrays]":
+def describe(source: str, exclude: "Iterable[Path | ObjectUrl]" = ()) -> "Described[Pictures | Arrays]":
     """The source that a command line's word names; nothing is read yet but standard input.
 
     Raises:
@@ -65,6 +67,7 @@ def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures |
             from vae_serve.sources.remote import remote_source
 
             return remote_source(source, exclude)
+    paths = tuple(place for place in exclude if isinstance(place, Path))
     if not source:
         raise UsageError("the source is an empty word; give a folder (. is this one), a file, a pattern, - or mnist")
     path = Path(source)
@@ -79,8 +82,8 @@ def describe(source: str, exclude: Iterable[Path] = ()) -> "Described[Pictures |
         return standard_input()
     about = status(path)
     if about is None:
-        return _describe_absent(source, tuple(exclude))
-    return FolderSource(path, tuple(exclude)) if stat.S_ISDIR(about.st_mode) else _describe_file(path)
+        return _describe_absent(source, paths)
+    return FolderSource(path, paths) if stat.S_ISDIR(about.st_mode) else _describe_file(path)
 
 
 def _describe_absent(source: str, exclude: tuple[Path, ...]) -> "Described[Pictures | Arrays]":
@@ -113,7 +116,7 @@ def _describe_file(path: Path) -> "Described[Pictures | Arrays]":  # noqa: PLR09
         from vae_serve.sources.zip_archive import ZipSource
 
         return ZipSource(path)
-    if name.endswith(_TAR):
+    if name.endswith(TARS):
         from vae_serve.sources.tar_archive import TarSource
 
         return TarSource(path)
@@ -129,7 +132,7 @@ def _describe_file(path: Path) -> "Described[Pictures | Arrays]":  # noqa: PLR09
         from vae_serve.sources.array_files import IdxSource
 
         return IdxSource(path)
-    if name.endswith(_LISTS):
+    if name.endswith(LISTS):
         from vae_serve.sources.lists import ListSource
 
         return ListSource(path)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vae_serve.errors import SourceError
+from vae_serve.sources.folders import TABLES
+from vae_serve.sources.listing import LISTS, TARS, is_picture
 from vae_serve.sources.own_process import Answer, Told, told_nothing
-from vae_serve.storage.object_url import ObjectUrl, is_url, parse_object_url
+from vae_serve.storage.object_url import ObjectUrl, parse_object_url
 
 if TYPE_CHECKING:
     from vae_serve.sources.arrays import Arrays
@@ -23,15 +25,9 @@ if TYPE_CHECKING:
 
     Found = Described[Pictures | Arrays]
 
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-_TABLES = (".parquet", ".pq")
 _LOCAL_ONLY = {
     (".npz",): "an .npz file: save the array as .npy",
-    (
-        ".txt",
-        ".lst",
-        ".list",
-    ): "a list: give a prefix or a pattern, or pack the pictures into a zip without compression",
+    LISTS: "a list: give a prefix or a pattern, or pack the pictures into a zip without compression",
     ("-ubyte", "-ubyte.gz", ".idx", ".idx3", ".idx.gz", ".idx3.gz"): "an IDX file: save the array as .npy",
 }
 
@@ -64,7 +60,7 @@ def remote_source(word: str, exclude: Iterable[object]) -> RemoteSource:
         UsageError: it is no URL of an object store, or can hold a secret.
     """
     parse_object_url(word)
-    excluded = tuple(parse_object_url(str(other)) for other in exclude if is_url(str(other)))
+    excluded = tuple(place for place in exclude if isinstance(place, ObjectUrl))
     return RemoteSource(word, excluded)
 
 
@@ -76,7 +72,7 @@ def _found(word: str, excluded: tuple[ObjectUrl, ...], told: Told) -> "Found":
     for endings, what in _LOCAL_ONLY.items():
         if name.endswith(endings):
             raise SourceError(f"{url} is read from a local disk alone, as {what}")
-    if name.endswith((".zip", *_TAR, *_TABLES, ".npy")) or _is_picture(name):
+    if name.endswith((".zip", *TARS, *TABLES, ".npy")) or is_picture(name.encode()):
         from vae_serve.sources.bucket import look
 
         stored = look(url)
@@ -85,22 +81,16 @@ def _found(word: str, excluded: tuple[ObjectUrl, ...], told: Told) -> "Found":
     return _prefix(url, excluded, told)
 
 
-def _is_picture(name: str) -> bool:
-    from vae_serve.sources.listing import is_picture
-
-    return is_picture(name.encode())
-
-
 def _object(stored: "Stored", name: str) -> "Found":
     if name.endswith(".zip"):
         from vae_serve.sources.zip_archive import ZipSource
 
         return ZipSource(stored).open().listed
-    if name.endswith(_TAR):
+    if name.endswith(TARS):
         from vae_serve.sources.tar_archive import TarSource
 
         return TarSource(stored).open().listed
-    if name.endswith(_TABLES):
+    if name.endswith(TABLES):
         from vae_serve.sources.stored_tables import described
 
         return described([stored])
