@@ -275,22 +275,25 @@ def test_errors_that_pass_are_never_rows(kind, seaweed_root, local, tmp_path):
     assert parts(tmp_path / "there") == parts(tmp_path / "here")
 
 
-def test_credentials_that_end_are_an_error_and_no_row_and_the_same_command_goes_on(seaweed_root, local, tmp_path):
+@pytest.mark.parametrize(("kind", "after"), [("tree", 700), ("table", 10)])
+def test_credentials_that_end_are_an_error_and_no_row_and_the_same_command_goes_on(
+    kind, after, seaweed_root, local, tmp_path
+):
     server, url = seaweed_root
-    ends = {"after": 700}
+    ends = {"after": after}
 
     def rule(request):
-        ended = ends["after"] and request.number > ends["after"] and ".png" in request.path
+        ended = ends["after"] and request.number > ends["after"]
         return Answer(400, error("ExpiredToken")) if ended else None
 
-    assert embed(local / "tree", tmp_path / "here").returncode == 3
+    assert embed(local / kind, tmp_path / "here").returncode == 3
     with faulty(server.endpoint, rule) as proxy:
         env = server.environment("reader", proxy.endpoint)
-        done = embed(f"{url}/tree", tmp_path / "there", env=env)
+        done = embed(f"{url}/{kind}", tmp_path / "there", env=env)
         assert done.returncode == 1
         assert "the credentials have expired" in done.stderr
         ends["after"] = 0
-        done = embed(f"{url}/tree", tmp_path / "there", env=env)
+        done = embed(f"{url}/{kind}", tmp_path / "there", env=env)
     assert done.returncode == 3, done.stderr
     assert parts(tmp_path / "there") == parts(tmp_path / "here")
 

@@ -27,7 +27,7 @@ def embed(
         str,
         typer.Argument(
             help="A folder, a picture, a quoted pattern, a list of paths (.txt or -), .zip, .tar(.gz), .npy, .npz, "
-            "IDX, .parquet, or mnist.",
+            "IDX, .parquet, mnist, or one of them at s3://, gs:// or az://.",
             show_default=False,
         ),
     ],

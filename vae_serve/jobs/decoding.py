@@ -16,7 +16,7 @@ from vae_serve.images.array_pixels import integers_to_bytes
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule, invert
 from vae_serve.sources.arrays import Arrays
-from vae_serve.sources.files import GONE, Pictures
+from vae_serve.sources.files import GONE, LabelsWithPictures, Pictures
 from vae_serve.sources.names import Labels
 
 Array = npt.NDArray[Any]
@@ -99,7 +99,7 @@ def decode_rows(
         begun = clock()
         decode_seconds += begun - have
     batch.lengths[:] = lengths
-    batch.labels = source.labels_read(rows)
+    batch.labels = source.labels_read(rows) if isinstance(source, LabelsWithPictures) else None
     batch.read_seconds, batch.decode_seconds = read_seconds, decode_seconds
     return batch
 

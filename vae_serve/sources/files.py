@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.described import Described
@@ -49,18 +49,21 @@ class Pictures(Protocol):
         """Each row's file, or why there is none. Raises nothing but SourceLost, which ends the job."""
         ...
 
-    def labels_read(self, rows: range) -> list[bytes | None] | None:
-        """The labels of the rows that have just been read, where they come with the pictures: `labels` is not to be
-        asked then. None where it is.
-        """
-        ...
-
     def stamps(self, rows: range) -> Iterator[Stamp] | None:
         """Each row's stamp as of now; None where the plan's fingerprint says that nothing has changed."""
         ...
 
     def fingerprint(self) -> str:
         """Changes when pictures come, go or are renamed (or, in one file, are any different)."""
+        ...
+
+
+@runtime_checkable
+class LabelsWithPictures(Protocol):
+    """A source whose labels come with the pictures, to the process that reads those; `labels` is not asked then."""
+
+    def labels_read(self, rows: range) -> list[bytes | None]:
+        """The labels of the rows that have just been read; to be called once."""
         ...
 
 
@@ -98,9 +101,6 @@ class Files:
                 yield read_file(name, root)
             except ImageError as error:
                 yield error
-
-    def labels_read(self, rows: range) -> None:
-        """None: names tell them."""
 
     def stamps(self, rows: range) -> Iterator[Stamp]:
         """Each file's stamp, without reading it."""

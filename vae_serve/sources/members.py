@@ -159,9 +159,6 @@ class Archive:
             except OSError as error:
                 yield ImageError("unreadable", f"it cannot be read: {error.strerror}")
 
-    def labels_read(self, rows: range) -> None:
-        """None: names tell them."""
-
     def _ahead(self) -> "Pieces":
         """Made by the process that reads."""
         if self._pieces is None:

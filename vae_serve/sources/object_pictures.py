@@ -74,9 +74,6 @@ class ObjectPictures:
         for row in rows:
             yield self._ahead.take(row - first, last)
 
-    def labels_read(self, rows: range) -> None:
-        """None: names tell them."""
-
     def _fetch(self, number: int) -> bytes | ImageError:
         listed = self._listed
         row = listed.first + number

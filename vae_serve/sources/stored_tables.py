@@ -1,7 +1,7 @@
 """Parquet files that are objects of a store, read by row groups."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,12 +34,20 @@ class StoredTable:
 class StoredRows(Table):
     """Its rows."""
 
-    labels_with_pictures = True  # only the processes that decode read
-
     def __init__(self, about: StoredTable) -> None:
         files = [TableFile(stored, partial(ObjectStream, stored), metadata) for stored, metadata in about.files]
         super().__init__(files, about.first, about.count)
         self._about = about
+        self._labels_read: dict[int, bytes | None] = {}
+
+    def keep_labels(self, start: int, labels: Iterable[bytes | None]) -> None:
+        """Keeps them: none but the processes that decode may read."""
+        self._labels_read |= dict(enumerate(labels, start))
+
+    def labels_read(self, rows: range) -> list[bytes | None]:
+        """The labels that reading some rows has found; None where there was none."""
+        labels, self._labels_read = self._labels_read, {}
+        return [labels.get(row) for row in rows]
 
     def select(self, rows: range) -> StoredTable:
         """The files that some rows lie in."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +54,6 @@ class Table:
     """The rows of Parquet files, in their own order; their names are their numbers."""
 
     kind = "parquet"
-    labels_with_pictures = False
-    """Whether `read` keeps the labels of what it reads, for `labels_read`."""
 
     def __init__(self, files: "Sequence[TableFile]", first_row: int = 0, count: int | None = None) -> None:
         """The files from row `first_row` on of a table of `count` rows, unless they are all of it.
@@ -66,7 +64,6 @@ class Table:
         self._files = files
         first = files[0]
         self.where = str(first.path)
-        self._labels_read: dict[int, bytes | None] = {}
         for other in self._files[1:]:
             if other.columns != first.columns:
                 raise SourceError(
@@ -84,20 +81,18 @@ class Table:
     def labels(self, rows: range) -> Labels:
         """The label column as text, or the names that Hugging Face keeps for its numbers."""
         texts: list[bytes | None] = []
-        for file, group, part in self._parts(rows):
+        for _, file, group, part in self._parts(rows):
             values = file.labels.read(group, part)[0] if file.labels else []
             texts += [file.label_text(value) for value in values] + [None] * (len(part) - len(values))
         return Labels.of(texts)
 
     def read(self, rows: range) -> Iterator[bytes | ImageError]:
         """Each row's bytes, or why there are none: `empty`, `unreadable`."""
-        for file, group, part in self._parts(rows):
+        for start, file, group, part in self._parts(rows):
             values, why = file.images.read(group, part)
             if file.labels:
                 labels, no_label = file.labels.read(group, part)
-                if self.labels_with_pictures:
-                    start = int(self._starts[self._groups.index((file, group))]) + part.start
-                    self._labels_read |= dict(enumerate(map(file.label_text, labels), start))
+                self.keep_labels(start, map(file.label_text, labels))
                 values, why = values[: len(labels)], why or no_label
             for value in values:
                 data = value.get("bytes") if isinstance(value, dict) else value
@@ -105,24 +100,20 @@ class Table:
             for _ in range(len(values), len(part)):
                 yield ImageError("unreadable", f"its row group cannot be read: {why}")
 
-    def labels_read(self, rows: range) -> list[bytes | None] | None:
-        """The labels that reading some rows has found, where they are kept; they are forgotten then."""
-        if not self.labels_with_pictures:
-            return None
-        labels, self._labels_read = self._labels_read, {}
-        return [labels.get(row) for row in rows]
+    def keep_labels(self, start: int, labels: Iterable[bytes | None]) -> None:
+        """Told the labels of rows from `start` on, when their pictures are read."""
 
     def stamps(self, rows: range) -> Iterator[Stamp] | None:
         """None: the fingerprint covers the files."""
         return None
 
-    def _parts(self, rows: range) -> Iterator[tuple["TableFile", int, range]]:
-        """The row groups that some rows lie in, and which of each group's rows they are."""
+    def _parts(self, rows: range) -> Iterator[tuple[int, "TableFile", int, range]]:
+        """The first row in each row group that some rows lie in, the group, and which of its rows they are."""
         at = rows.start
         while at < rows.stop:
             number = int(np.searchsorted(self._starts, at, side="right")) - 1
             first, stop = int(self._starts[number]), min(rows.stop, int(self._starts[number + 1]))
-            yield *self._groups[number], range(at - first, stop - first)
+            yield at, *self._groups[number], range(at - first, stop - first)
             at = stop
 
 
