@@ -5,9 +5,13 @@ Of one process there are at most REQUESTS requests under way, and about as many 
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 T = TypeVar("T")
 
@@ -86,7 +90,7 @@ def begin(fetch: Callable[[], T]) -> Piece[T]:
 class Ahead(Generic[T]):
     """Numbered pieces, taken one after another by one thread, while those after them are fetched."""
 
-    def __init__(self, fetch: Callable[[int], T], sizes: Sequence[int]) -> None:
+    def __init__(self, fetch: Callable[[int], T], sizes: "npt.NDArray[np.int64]") -> None:
         """`sizes`: about how many bytes each piece takes."""
         self._fetch, self._sizes = fetch, sizes
         self._begun: dict[int, Piece[T]] = {}
@@ -101,13 +105,13 @@ class Ahead(Generic[T]):
                 self._pop(other).drop()
         following = max(self._begun, default=number - 1) + 1
         while following <= max(number, last) and (
-            following == number or (len(self._begun) < REQUESTS and self._bytes + self._sizes[following] <= BYTES)
+            following == number or (len(self._begun) < REQUESTS and self._bytes + int(self._sizes[following]) <= BYTES)
         ):
             self._begun[following] = begin(lambda number=following: self._fetch(number))  # type: ignore[misc]
-            self._bytes += self._sizes[following]
+            self._bytes += int(self._sizes[following])
             following += 1
         return self._pop(number).result()
 
     def _pop(self, number: int) -> Piece[T]:
-        self._bytes -= self._sizes[number]
+        self._bytes -= int(self._sizes[number])
         return self._begun.pop(number)

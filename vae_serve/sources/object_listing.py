@@ -132,7 +132,8 @@ def _objects(folder: ObjectUrl) -> Iterator[Mapping[str, Any]]:
 
     def ask() -> None:
         try:
-            for answer in obstore.list(client(folder, first=True), folder.key or None, chunk_size=_CHUNK):
+            next(iter(obstore.list(client(folder, first=True), folder.key or None, chunk_size=1)), None)
+            for answer in obstore.list(client(folder), folder.key or None, chunk_size=_CHUNK):
                 answers.put(list(answer))
             answers.put(None)
         except Exception as error:  # noqa: BLE001  raised where the answers are taken

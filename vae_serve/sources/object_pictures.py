@@ -67,7 +67,7 @@ class ObjectPictures:
             SourceLost: the store cannot be read.
         """
         if self._ahead is None:  # made by the process that reads
-            self._ahead = Ahead(self._fetch, self._listed.stamps[:, 0].tolist())
+            self._ahead = Ahead(self._fetch, self._listed.stamps[:, 0])
         first, end = self._listed.first, len(self._listed.stamps)
         last = end - 1 if rows.start == self._next else rows.stop - 1 - first
         self._next = rows.stop

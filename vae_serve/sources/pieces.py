@@ -32,10 +32,9 @@ class Pieces:
         )
         firsts = np.flatnonzero(begins)
         self._of_row = np.cumsum(begins) - 1
-        self._starts = starts[firsts].tolist()
-        self._stops = np.minimum(np.maximum.reduceat(stops, firsts), file.size).tolist()
-        sizes = [max(0, stop - start) for start, stop in zip(self._starts, self._stops, strict=True)]
-        self._ahead: Ahead[bytes] = Ahead(self._fetch, sizes)
+        starts, stops = starts[firsts], np.minimum(np.maximum.reduceat(stops, firsts), file.size)
+        self._starts, self._stops = starts.tolist(), stops.tolist()
+        self._ahead: Ahead[bytes] = Ahead(self._fetch, np.maximum(stops - starts, 0))
         self._number, self._window = -1, _Window(file, 0, b"")
         self._last = self._next = -1
 

@@ -200,7 +200,9 @@ class _Reader:
         """The block here; shorter, down to `least`, where the file ends in it."""
         begin = self._at - self._begin
         if not 0 <= begin <= len(self._window) - _HEADER:
-            self._window, self._begin, begin = read_at(self._file, self._file.window, self._at), self._at, 0
+            begin = self._at % self._file.window  # so that windows follow one another, which are fetched ahead then
+            self._begin = self._at - begin
+            self._window = read_at(self._file, self._file.window, self._begin)
         block = self._window[begin : begin + _HEADER]
         if len(block) < least:
             raise self._damaged("it is cut short: it ends within a header")

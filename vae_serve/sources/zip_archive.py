@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.files import Stamp
@@ -17,6 +20,7 @@ from vae_serve.sources.zip_directory import MEMBER_AHEAD, Entry, entries, local_
 
 if TYPE_CHECKING:
     from vae_serve.sources.members import ArchivePath
+    from vae_serve.sources.stored_file import StoredFile
 
 _LONGEST_TARGET = 4096  # bytes of a symbolic link
 
@@ -27,6 +31,17 @@ class ZipSource:
 
     path: "ArchivePath"
 
+    def _near(self, file: Readable, others: list[Entry]) -> Iterator[Readable]:
+        """The file for each of some entries, their headers being at hand."""
+        if isinstance(self.path, Path) or not others:
+            return repeat(file)
+        from vae_serve.sources.pieces import Pieces
+
+        starts, names = np.array([(entry.place.offset, entry.place.name_length) for entry in others], np.int64).T
+        pieces = Pieces(cast("StoredFile", file), starts, starts + names + MEMBER_AHEAD)
+        pieces.expect(range(len(others)))
+        return map(pieces.around, range(len(others)))
+
     def open(self) -> Archive:
         """Reads its directory. Members that cannot be read are rows that say so.
 
@@ -35,12 +50,15 @@ class ZipSource:
         """
         members = Members()
         with _opened(self.path) as (file, stamp):
-            for entry in entries(file, self.path):
-                if not is_picture(entry.name) and is_picture(local := local_name(file, entry.place)):
+            found = entries(file, self.path)
+            others = [entry for entry in found if not is_picture(entry.name)]
+            for entry, near in zip(others, self._near(file, others), strict=False):
+                if is_picture(local := local_name(near, entry.place)):
                     raise SourceError(
                         f"{self.path} cannot be read as a zip archive: its directory has {shown(entry.name)} "
                         f"where the member itself has the picture's name {shown(local)}"
                     )
+            for entry in found:
                 _add(members, file, entry)
             return members.archive(_ZIP, self.path, file, stamp)
 
