@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from vae_serve.errors import ImageError, SourceError, SourceLost
+from vae_serve.errors import ImageError, MissingExtra, SourceError, SourceLost, UsageError
 from vae_serve.sources.described import changed
 from vae_serve.sources.files import FILE_LIMIT
 from vae_serve.sources.stored import Stored, nanoseconds
@@ -134,7 +134,10 @@ def client(url: ObjectUrl, first: bool = False) -> Any:
 def _client(process: int, scheme: str, bucket: str, first: bool) -> Any:
     # a decoding process needs few threads for what is little work; each one's stack counts against its memory
     os.environ.setdefault("TOKIO_WORKER_THREADS", "2")
-    return object_client.open_bucket(ObjectUrl(scheme, bucket), timeout=REQUEST_SECONDS, first=first)
+    try:
+        return object_client.open_bucket(ObjectUrl(scheme, bucket), timeout=REQUEST_SECONDS, first=first)
+    except (MissingExtra, UsageError) as error:
+        raise SourceLost(str(error)) from None  # no row is to blame
 
 
 @cache

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Client = S3Store | GCSStore | AzureStore
 
+_users: set[int] = set()  # the processes that have used the client: this one, and one that it was forked off
 _FIRST_RETRIES = 3  # a wrong endpoint is told within two seconds
 _RETRIES = 10
 _RETRY_SECONDS = 180  # no retry begins later: credentials may end, and a shard is not lost by giving up
@@ -33,8 +34,15 @@ def open_bucket(url: ObjectUrl, timeout: float = 30, first: bool = False) -> "Cl
 
     Raises:
         MissingExtra: obstore is not installed.
-        UsageError: the environment says nothing of the account, or makes no sense.
+        UsageError: the environment says nothing of the account, or makes no sense; or the process that this one was
+            forked off has used the client, so that this one would hang.
     """
+    _users.add(os.getpid())
+    if len(_users) > 1:
+        raise UsageError(
+            f"{url.scheme}:// is used in the process that plans, so that processes that are forked off it cannot read "
+            "there; choose --engine processes"
+        )
     try:
         from obstore.exceptions import BaseError
         from obstore.store import AzureStore, GCSStore, S3Store
