@@ -137,6 +137,8 @@ def _client(process: int, scheme: str, bucket: str, first: bool) -> Any:
     try:
         return object_client.open_bucket(ObjectUrl(scheme, bucket), timeout=REQUEST_SECONDS, first=first)
     except (MissingExtra, UsageError) as error:
+        if first:
+            raise
         raise SourceLost(str(error)) from None  # no row is to blame
 
 

@@ -47,6 +47,12 @@ class TarSource:
         """
         members = Members()
         with _opened(self.path) as (file, stamp):
+            kind = None if isinstance(self.path, Path) else compression(file.pread(MAGIC_SIZE, 0))
+            if kind:
+                raise SourceError(
+                    f"{self.path} is compressed ({kind}), so that its members cannot be read by ranges; put it there "
+                    "unpacked, or its pictures in a zip without compression, or give a local copy"
+                )
             for member in _Reader(file, self.path).members():
                 member.add_to(members)
             return members.archive(_TAR, self.path, file, stamp)
@@ -64,13 +70,7 @@ def _opened(path: "ArchivePath") -> Iterator[tuple[Readable, Stamp]]:
     if not isinstance(path, Path):
         from vae_serve.sources.stored_file import StoredFile
 
-        file = StoredFile(path)
-        if kind := compression(file.pread(MAGIC_SIZE, 0)):
-            raise SourceError(
-                f"{path} is compressed ({kind}), so that its members cannot be read by ranges; put it there unpacked, "
-                "or its pictures in a zip without compression, or give a local copy"
-            )
-        yield file, path.stamp
+        yield StoredFile(path), path.stamp  # which nothing is read of here
         return
     with unpacked_file(path) as opened:
         yield opened
