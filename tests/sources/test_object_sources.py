@@ -202,7 +202,7 @@ def test_what_cannot_be_read_at_all_is_one_sentence(user, source, sentence, seaw
 
 
 def test_a_damaged_archive_table_or_array_is_refused(seaweed, local, tmp_path):
-    cut = {name: (local / name).read_bytes()[:-2000] for name in ("stored.zip", "all.tar", "digits.npy")}
+    cut = {name: (local / name).read_bytes()[:-20_000] for name in ("stored.zip", "all.tar", "digits.npy")}
     objects = {
         **cut,
         "cut.parquet": (local / "table/year=0/rows.parquet").read_bytes()[:-300],
@@ -228,7 +228,7 @@ def test_objects_without_any_bytes_are_failed_rows_without_a_request(seaweed, tm
         done = embed("s3://empty", tmp_path / "out", env=seaweed.environment("reader", proxy.endpoint))
     assert done.returncode == 3
     assert figures(done)["errors"] == {"empty": 1500}
-    assert not [request.path for request in proxy.requests if ".png" in request.path]
+    assert not [request.path for request in proxy.requests if request.method == "GET" and "/0" in request.path]
 
 
 def test_a_key_that_the_client_cannot_name_is_told(seaweed_root, tmp_path):
@@ -346,7 +346,7 @@ def test_a_program_that_uses_the_client_itself_does_not_hang(seaweed_root, tree,
         check=False,
     )
     rows = len([key for key in tree if key.lower().endswith(".png") and "/." not in f"/{key}"])
-    assert done.stdout.split() == [str(rows), str(rows), str(rows + 1)], done.stderr
+    assert done.stdout.split() == [str(rows), str(rows), str(rows + 2)], done.stderr  # a table has no hidden names
 
 
 def test_reconstruct_reads_a_store_too(seaweed_root, local, tmp_path):

@@ -29,15 +29,20 @@ class Stored(msgspec.Struct, frozen=True):
     @property
     def mark(self) -> str:
         """Another one, another object."""
-        return f"{self.size} {self.etag or self.changed_ns}"
+        return f"{self.size} {_bare(self.etag) if self.etag else self.changed_ns}"
 
     def is_same(self, meta: Mapping[str, Any]) -> bool:
         """Whether the store tells of this very object."""
         if meta["size"] != self.size:
             return False
         if self.etag and meta["e_tag"]:
-            return bool(meta["e_tag"] == self.etag)
+            return bool(_bare(meta["e_tag"]) == _bare(self.etag))
         return nanoseconds(meta["last_modified"]) == self.changed_ns
+
+
+def _bare(etag: str) -> str:
+    """Without its quotes, which Azure leaves out where it lists."""
+    return etag.removeprefix("W/").strip('"')
 
 
 def nanoseconds(time: datetime) -> int:
