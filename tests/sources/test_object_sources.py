@@ -359,3 +359,22 @@ def test_reconstruct_reads_a_store_too(seaweed_root, local, tmp_path):
     assert written
     for name in written:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+
+
+def test_source_bundle_and_result_may_all_lie_in_a_store(seaweed_root, local, tmp_path):
+    server, url = seaweed_root
+    client = server.client("sources")
+    for file in (ROOT / "exports" / "mnist").rglob("*"):
+        if file.is_file():
+            client.put(f"bundle/{file.relative_to(ROOT / 'exports' / 'mnist')}", file.read_bytes())
+    words = ("--rows-per-shard", SHARD, "--workers", 2, "--quiet")
+    for kind in ("tree", "stored.zip", "digits.npy"):
+        here = embed(local / kind, tmp_path / kind)
+        there = run_command(
+            *("embed", f"{url}/{kind}", "--model", "s3://sources/bundle", "--out", f"s3://sources/out/{kind}", *words),
+            cwd=tmp_path,
+            env=server.environment(),
+        )
+        assert there.returncode == here.returncode, there.stderr
+        made = server.objects("sources", f"out/{kind}")
+        assert {key.rpartition("/")[2]: made[key] for key in made if "/part-" in key} == parts(tmp_path / kind)
