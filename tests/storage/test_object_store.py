@@ -111,7 +111,7 @@ def test_a_write_that_the_server_fails_is_tried_again(answer, seaweed, monkeypat
 
 
 def test_a_write_that_is_not_answered_is_tried_again(seaweed, monkeypatch):
-    monkeypatch.setattr("vae_serve.storage.object_store._WRITE_SECONDS", 0.5)
+    monkeypatch.setattr("vae_serve.storage.object_store._SECONDS", 0.5)
     seaweed.make_bucket("silent")
     lost = Answer(0, after=True, silent=True)
     with faulty(seaweed.endpoint, lambda request: lost if request.number == 1 else None) as proxy:

@@ -185,6 +185,23 @@ def test_credentials_that_expire_in_the_middle_are_told_and_what_is_finished_sta
     assert stored(seaweed, bucket) == (local(), [".job.parquet"])
 
 
+def test_a_store_that_ceases_to_answer_is_told_and_the_same_command_goes_on(embed, local, seaweed, bucket, pictures):
+    gone = Event()
+
+    def rule(request):
+        if "part-00002.parquet" in request.path:
+            gone.set()
+        return Answer(0, silent=True) if gone.is_set() else None
+
+    with faulty(seaweed.endpoint, rule) as proxy:
+        process = command(bucket, pictures, seaweed.environment(endpoint=proxy.endpoint))
+        assert gone.wait(120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    assert embed(f"s3://{bucket}/out", env=seaweed.environment()).returncode == 3
+    assert stored(seaweed, bucket) == (local(), [".job.parquet"])
+
+
 def interrupted_at(name, embed, seaweed, bucket):
     """Leaves a job whose run ended when it was about to write this object."""
 

@@ -33,6 +33,7 @@ from vae_serve.storage.store import Store
 SECONDS = 30.0  # without a new number, until a lease may be taken over
 _RENEWALS = 3  # in that time
 _KEPT = 4  # numbers of the chain: one that is just being looked at must not be gone
+_PATIENCE = 5.0  # seconds to wait at the end for a renewal that is under way
 _ATTEMPTS = 10  # to take it while others do the same
 
 Note = Callable[[str], None]
@@ -104,13 +105,19 @@ class Lease:
     def let_go(self) -> None:
         """Ends it, so that nobody has to wait; where the store cannot be reached, they wait."""
         self._ended.set()
+        if not self._changing.acquire(timeout=_PATIENCE):
+            return  # it is just being renewed, and the store does not answer
+        try:
+            with suppress(OutputError, OSError):
+                if not self._lost and self._number:
+                    for number in self._numbers():
+                        if number <= self._number:  # the newest last
+                            self._store.delete(self._name(number))
+        finally:
+            self._lost = True  # nobody renews it from here on
+            self._changing.release()
         if self._thread is not None:
             self._thread.join()
-        with self._changing, suppress(OutputError, OSError):
-            if not self._lost and self._number:
-                for number in self._numbers():
-                    if number <= self._number:  # the newest last
-                        self._store.delete(self._name(number))
 
     def _keep(self) -> None:
         while not self._ended.wait(self._seconds / _RENEWALS):

@@ -21,7 +21,9 @@ LEASE = "lease"  # the folder, in the scratch folder, of the lease's numbers
 
 _IN_MEMORY = 64 << 20  # bytes of a file in the making; beyond, it is one on disk
 _LARGEST = 5 << 30  # bytes of one PUT, on Amazon's S3 and Google's; Azure takes 5,000 MiB
-_WRITE_SECONDS = 600  # for one object: 5 GiB at 9 MB/s
+_SECONDS = 30  # for one request
+_SMALL = 8 << 20  # bytes that are written in that time, at 280 kB/s
+_WRITE_SECONDS = 600  # for a larger object: 5 GiB at 9 MB/s
 _WRITES = 4  # tries of a write; the client tries again only where the store has said no
 _READERS = 16  # requests under way when many are read
 
@@ -32,7 +34,7 @@ class ObjectStore:
     def __init__(self, url: ObjectUrl, scratch: str) -> None:
         """Makes no request yet. Raises MissingExtra and UsageError as `open_bucket` does."""
         self.url, self._scratch = url, scratch
-        self._client = open_bucket(url, timeout=_WRITE_SECONDS)
+        self._client = open_bucket(url, timeout=_SECONDS)
         self._lease: Lease | None = None
 
     def lock(self, note: Note) -> None:
@@ -44,8 +46,9 @@ class ObjectStore:
         self._lease = lease
 
     def close(self) -> None:
-        """Lets the lease go."""
+        """Lets the lease go; soon, also where the store has ceased to answer."""
         if self._lease is not None:
+            self._client = open_bucket(self.url, timeout=_SECONDS / 6, first=True)
             self._lease.let_go()
 
     @property
@@ -160,9 +163,10 @@ class ObjectStore:
         from obstore.exceptions import AlreadyExistsError, BaseError
 
         url = self.url / name
+        client = self._client if len(contents) <= _SMALL else open_bucket(self.url, timeout=_WRITE_SECONDS)
         for attempt in range(_WRITES):
             try:
-                self._client.put(url.key, contents, mode="create")
+                client.put(url.key, contents, mode="create")
                 return
             except AlreadyExistsError:
                 if self.get(name) == contents[:]:  # also where a try before has come through unheard
