@@ -20,6 +20,7 @@ from vae_serve.results.vector_result import VectorResult
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import not_finite
+from vae_serve.tasks.opened_model import opened_model
 from vae_serve.tasks.picture_work import PictureSpec, PictureWork
 from vae_serve.tasks.source_plan import lengths_sha256
 
@@ -95,9 +96,7 @@ class EmbedWork(PictureWork[EmbedSpec]):
     """The missing shards of an `embed` job, under way."""
 
     def _opened_model(self) -> "Model":
-        from vae_serve.model.model import Model
-
-        model = Model(self.spec.bundle.open(), threads=1, batch=self.spec.batch)
+        model = opened_model(self.spec.bundle.open(), self.spec.batch)
         model.encode(np.empty((0, *self.spec.rule.shape), np.uint8))  # opens the session, or raises
         return model
 

@@ -15,7 +15,6 @@ from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import ROWS_PER_SHARD, Json, Plan, Shard
 from vae_serve.jobs.task import ShardResult
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.model import Model
 from vae_serve.model.samplers import Floats
 from vae_serve.results.picture_formats import writer_for
 from vae_serve.results.picture_writer import Numbering, PictureWriter
@@ -23,6 +22,7 @@ from vae_serve.sources.described import Described
 from vae_serve.sources.latents import LatentSource
 from vae_serve.tasks.bundle_folder import network_sha256, opened
 from vae_serve.tasks.generate_options import GenerateOptions
+from vae_serve.tasks.opened_model import opened_model
 from vae_serve.tasks.rendering import Tiling, decode
 from vae_serve.tasks.staged import StagedJob
 
@@ -75,7 +75,7 @@ class GenerateWork:
 
     def __init__(self, spec: GenerateSpec, missing: Sequence[Shard]) -> None:
         self.spec = spec
-        self._model = Model(spec.bundle.open(), threads=1)  # the lanes bring the threads
+        self._model = opened_model(spec.bundle.open())  # the lanes bring the threads
         self._batches = _PointBatches(spec, missing)
         self.lanes: Sequence[Iterator[PointRows]] = [self._batches] * spec.workers
 

@@ -13,6 +13,7 @@ from vae_serve.model.bundle import Bundle
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.described import Described
 from vae_serve.sources.files import Pictures
+from vae_serve.tasks.opened_model import opened_model
 
 if TYPE_CHECKING:
     from vae_serve.model.model import Model
@@ -67,9 +68,7 @@ class PictureWork(Generic[SpecT]):
             raise
 
     def _opened_model(self) -> "Model":
-        from vae_serve.model.model import Model
-
-        return Model(self.spec.bundle.open(), threads=1)  # the lanes bring the threads
+        return opened_model(self.spec.bundle.open())  # the lanes bring the threads
 
     @property
     def lanes(self) -> Sequence[Iterator[DecodedRows]]:
