@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,10 @@ import pytest
 from conftest import ROOT, run_command
 from faulty_proxy import Answer, error, faulty
 from PIL import Image
+
+from vae_serve.sources.names import PackedNames
+from vae_serve.sources.object_pictures import ListedObjects
+from vae_serve.storage.object_url import ObjectUrl
 
 ROWS = 2000
 SHARD = 450
@@ -378,3 +383,48 @@ def test_source_bundle_and_result_may_all_lie_in_a_store(seaweed_root, local, tm
         assert there.returncode == here.returncode, there.stderr
         made = server.objects("sources", f"out/{kind}")
         assert {key.rpartition("/")[2]: made[key] for key in made if "/part-" in key} == parts(tmp_path / kind)
+
+
+FORKED = """
+import os
+from vae_serve.errors import SourceLost
+from vae_serve.sources.bucket import whole
+from vae_serve.storage.object_client import open_bucket
+from vae_serve.storage.object_url import ObjectUrl
+
+url = ObjectUrl("s3", "sources", "in")
+open_bucket(url).head("in/one.png")
+if os.fork():
+    os.wait()
+else:
+    try:
+        whole(url, "one.png", 5)
+    except SourceLost as error:
+        print(error)
+"""
+
+
+def test_a_process_forked_off_one_that_has_used_the_client_says_so_and_does_not_hang(seaweed_root, tmp_path):
+    server, _ = seaweed_root
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **server.environment("reader")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "choose --engine processes" in done.stdout, done.stderr
+
+
+def test_what_is_sent_for_a_shard_has_its_names_alone(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    names = [f"{row:05}.png".encode() for row in range(1000)]
+    stamps = np.array([(7, 1_000_000 + row) for row in range(1000)])
+    pictures = ListedObjects(ObjectUrl("s3", "bucket", "photos"), PackedNames(names), stamps, 0).open()
+    sent = pickle.dumps(pictures.select(range(100, 200)))
+    assert [name for name in names if name in sent] == names[100:200]
+    assert b"hush" not in sent
+    opened = pickle.loads(sent).open()
+    assert opened.names[range(150, 152)] == names[150:152]
+    assert list(opened.stamps(range(150, 152))) == [(7, 1_000_150), (7, 1_000_151)]
