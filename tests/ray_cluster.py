@@ -83,14 +83,16 @@ class Node:
         _ip("-n", self.space, "link", "set", "eth0", "up")
         _ip("-n", self.space, "link", "set", "lo", "up")
 
-    def start(self, **env: str) -> None:
-        """Starts Ray here; node 1 is the head."""
+    def start(self, hidden: Path | None = None, **env: str) -> None:
+        """Starts Ray here; node 1 is the head. A `hidden` folder is empty here."""
         head = ["--head", "--port", str(PORT), "--include-dashboard", "false"]
         joins = head if self.number == 1 else ["--address", self.cluster.address]
         words = [
             *("ray", "start", *joins, "--node-ip-address", self.ip, "--num-cpus", str(self.cpus)),
             *("--temp-dir", str(self.temp), "--object-store-memory", str(STORE), "--disable-usage-stats"),
         ]
+        if hidden:  # `ip netns exec` has a mount namespace of its own
+            words = ["sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(hidden), *words]
         said = self.temp.with_suffix(".log")
         with said.open("wb") as log:  # not a pipe: Ray's processes keep it open
             done = subprocess.run(

@@ -15,8 +15,8 @@ A command is a process of a tenth of a second to hours, and for the short ones s
 All of this is the command line's. A program that calls the Python API has a process of its own making: nothing is set
 there, and where it has threads nothing is forked, see `vae_serve.api.fresh_process`.
 
-Two places fork, both through `vae_serve.forks`. A place that forks later, from a process with threads, must start its
-processes from a supervisor that was forked in time, as the decode pool does.
+Listing, the decode pool and its server fork, all through `vae_serve.forks`. A place that forks later, from a process
+with threads, must have its processes forked by one that was forked in time, as `jobs.decode_server` is.
 """
 
 import gc

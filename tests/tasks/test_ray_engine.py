@@ -274,6 +274,21 @@ def test_workers_on_other_packages_or_without_this_one_are_refused_by_name(clust
         node.start()
 
 
+def test_a_node_without_the_pictures_gives_no_rows(cluster, work):
+    node = cluster.nodes[2]
+    node.kill()
+    node.start(hidden=work / "images")
+    try:
+        ran = cluster.run(*on_ray(cluster, "embed", "images", "--out", "unseen"), cwd=work)
+    finally:
+        node.kill()
+        node.start()
+    assert ran.returncode == 1
+    assert re.search(r"images is here and not where shard \d+ was made, from \d/\d+\.png on; every node", ran.stderr)
+    local = parts(work / "local-images")
+    assert all(local[name] == data for name, data in parts(work / "unseen").items())
+
+
 def test_a_cluster_without_cpus_is_refused(work):
     with ray_cluster(0, name="ve") as empty:
         said = refused(empty, work, "no-cpus")

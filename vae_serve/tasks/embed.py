@@ -24,7 +24,7 @@ from vae_serve.tasks.bundle_folder import network_sha256
 from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
 from vae_serve.tasks.embed_shard import RECORD, EmbedSpec, EmbedWork
-from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
+from vae_serve.tasks.source_plan import opened_source, refuse_changed, refuse_unseen, source_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,6 +99,7 @@ def embed(
                 )
 
         def commit(shard: Shard, result: ShardResult) -> None:
+            refuse_unseen(source, shard, result.record)
             job.commit(shard, result.files, result.record)
 
         if missing:

@@ -18,8 +18,8 @@ from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs import engines
 from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT
 from vae_serve.jobs.engines import EngineOptions
-from vae_serve.jobs.plan import STATE, Json, Plan
-from vae_serve.jobs.task import Note, no_note
+from vae_serve.jobs.plan import STATE, Json, Plan, Shard
+from vae_serve.jobs.task import Note, ShardResult, no_note
 from vae_serve.model.bundle import Bundle
 from vae_serve.results import earlier, writers
 from vae_serve.sources.arrays import Arrays
@@ -28,7 +28,7 @@ from vae_serve.tasks.bundle_folder import network_sha256
 from vae_serve.tasks.bundle_folder import opened as opened_bundle
 from vae_serve.tasks.checks import refuse_other_shape
 from vae_serve.tasks.reconstruct_shard import FOLDER, RECORD, ReconstructSpec, Worst, per_sheet, rows_per_shard
-from vae_serve.tasks.source_plan import opened_source, refuse_changed, source_json
+from vae_serve.tasks.source_plan import opened_source, refuse_changed, refuse_unseen, source_json
 from vae_serve.tasks.staged import StagedJob
 
 Report = Callable[..., None]  # told (pictures done, pictures in all, errors=so many)
@@ -88,10 +88,15 @@ def reconstruct(
         missing = job.missing
         done, failed = plan.rows - sum(map(len, missing)), sum(record["failed"] for record in job.records.values())
         job.local_store.folder(FOLDER)
+
+        def commit(shard: Shard, result: ShardResult) -> None:
+            refuse_unseen(source, shard, result.record)
+            job.commit(shard, result.files, result.record)
+
         engine(
             spec,
             missing,
-            lambda shard, result: job.commit(shard, result.files, result.record),
+            commit,
             lambda made, bad, /, **figures: report(done + made, plan.rows, errors=failed + bad, **figures),
             private=job.store.descriptors,
         )

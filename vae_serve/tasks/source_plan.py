@@ -6,12 +6,12 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.errors import OutputError
+from vae_serve.errors import OutputError, SourceError
 from vae_serve.jobs.folder import Job
 from vae_serve.jobs.opened import Opened
-from vae_serve.jobs.plan import Json
+from vae_serve.jobs.plan import Json, Shard
 from vae_serve.sources.arrays import Arrays
-from vae_serve.sources.files import Pictures
+from vae_serve.sources.files import GONE, Pictures
 from vae_serve.sources.names import shown
 
 
@@ -51,3 +51,23 @@ def refuse_changed(job: Job, source: Pictures | Arrays) -> None:
                 f"between {shown(first)} and {shown(last)} pictures have changed since {job.folder} was written; "
                 "choose another --out, or --overwrite"
             )
+
+
+def refuse_unseen(source: Pictures | Arrays, shard: Shard, record: Json) -> None:
+    """A shard of which every picture was gone where it was made, and is not gone here, is none.
+
+    Raises:
+        SourceError: it is one.
+    """
+    if record["failed"] < len(shard) or isinstance(source, Arrays):
+        return
+    if record["lengths_sha256"] != lengths_sha256(np.full(len(shard), GONE[0], np.int64)):
+        return
+    rows = range(shard.start, shard.stop)
+    stamps = source.stamps(rows)
+    if stamps is not None and any(stamp != GONE for stamp in stamps):
+        first = source.names[rows[:1]][0]
+        raise SourceError(
+            f"{source.where} is here and not where shard {shard.number} was made, from {shown(first)} on; every node "
+            "must have it under this path. The finished shards stay: run the same command again"
+        )
