@@ -143,7 +143,7 @@ def _whole(name: str) -> str:
             "schedule": {"name": "none", "phases": []},
             "data": {"name": "mnist", "licence": "CC BY-SA 3.0", "test_count": len(test), "sha256": "0" * 64},
             "gate": note,
-            "pixels": asdict(pixels.PixelRule(28, 28, 1)),
+            "pixels": pixels.PixelRule(28, 28, 1).to_json(),
             "parameters": {**count, "trainable": sum(count.values())},
             "versions": {},
             "metrics": {"test": {}},

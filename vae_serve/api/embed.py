@@ -1,8 +1,9 @@
 """`vae_serve.embed`: pictures to latent vectors."""
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+import msgspec
 
 from vae_serve.api import arguments, engines, fresh_process, models, pictures
 from vae_serve.api.arguments import StrPath
@@ -164,8 +165,7 @@ def embed(
     return fresh_process.result(fresh_process.steps(work, *told, fresh=begun.needs_fresh_process))
 
 
-@dataclass(frozen=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     """A checked call. Picklable while its listing has not begun."""
 
     begun: "Begun"
@@ -187,7 +187,7 @@ def _request(
 
     bundle = models.checked_bundle(model)
     begun.require_shape(bundle.manifest.image_shape)
-    rule = replace(PixelRule.from_json(bundle.manifest.pixels), **changed)
+    rule = msgspec.structs.replace(PixelRule.from_json(bundle.manifest.pixels), **changed)
     return _Request(begun, bundle, rule, EmbedOptions(**checked), out)
 
 

@@ -15,8 +15,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Generic, TypeVar
+
+import msgspec
 
 from vae_serve.api.progress import Note, Progress
 from vae_serve.errors import SourceError, UsageError, VaeServeError
@@ -32,8 +33,7 @@ main(int(sys.argv[2]))
 """
 
 
-@dataclass(frozen=True)
-class Work(Generic[Row, Result]):
+class Work(msgspec.Struct, Generic[Row, Result], frozen=True):
     """What is to be done: a function of a module of this package, and what it is given. Picklable."""
 
     function: Callable[[Any, Progress, Note], Generator[Row, None, Result]]

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from vae_serve import forks
 from vae_serve.api import arguments
@@ -28,8 +29,7 @@ PATIENCE = 1.0  # seconds without a word
 # NumPy is imported where it is needed: where a folder can be listed by a forked process, that comes first.
 
 
-@dataclass
-class Begun:
+class Begun(msgspec.Struct):
     """A source that has been named, and is being listed where it is a folder and that can be done meanwhile."""
 
     source: "Described[Pictures | Arrays] | Arrays"

@@ -10,7 +10,6 @@ from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
-from vae_serve.model import bundle as bundles
 
 if TYPE_CHECKING:
     from vae_serve.api.summaries import EmbedSummary
@@ -79,6 +78,7 @@ def embed(
     """
     start.prepare()
     from vae_serve.api.embed import embed as call
+    from vae_serve.model import bundle as bundles
 
     with console.progress("embed", None, "pictures", quiet) as report:
         summary = call(

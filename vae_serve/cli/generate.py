@@ -10,7 +10,6 @@ from vae_serve.cli import console
 from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
-from vae_serve.model import bundle
 
 
 def generate(
@@ -71,6 +70,7 @@ def generate(
     """
     start.prepare()
     from vae_serve.api.generate import generate as call
+    from vae_serve.model import bundle
 
     with console.progress("generate", None, "pictures", quiet) as report:
         summary = call(

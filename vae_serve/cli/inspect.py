@@ -8,10 +8,9 @@ import typer
 from vae_serve.api.arguments import place
 from vae_serve.cli import console
 from vae_serve.errors import BundleError
-from vae_serve.model import bundle as bundles
-from vae_serve.model import files, onnx
 
 if TYPE_CHECKING:
+    from vae_serve.model.onnx import OnnxFile
     from vae_serve.storage.object_url import Place
 
 
@@ -27,6 +26,8 @@ def inspect(
     as_json: console.AsJson = False,
 ) -> None:
     """Describe a model: architecture, shapes, opset, parameters, size, figures, parity."""
+    from vae_serve.model import bundle as bundles
+
     path = place("bundle", bundles.find(bundle))
     facts = _of_file(path) if isinstance(path, Path) and path.suffix == ".onnx" else _of_bundle(path)
     if as_json:
@@ -39,6 +40,9 @@ def inspect(
 
 def _of_bundle(path: "Place") -> dict[str, Any]:
     import msgspec
+
+    from vae_serve.model import bundle as bundles
+    from vae_serve.model import onnx
 
     loaded = bundles.load(path)
     facts = msgspec.to_builtins(loaded.manifest)
@@ -60,6 +64,8 @@ def _of_bundle(path: "Place") -> dict[str, Any]:
 
 
 def _of_file(path: Path) -> dict[str, Any]:
+    from vae_serve.model import files, onnx
+
     try:
         contents = files.read_file(path, onnx.SIZE_LIMIT)
     except FileNotFoundError:
@@ -77,7 +83,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _tensors(read: onnx.OnnxFile) -> dict[str, dict[str, str]]:
+def _tensors(read: "OnnxFile") -> dict[str, dict[str, str]]:
     return {
         side: {value.name: f"{value.dtype} {' x '.join(map(str, value.shape))}" for value in values}
         for side, values in (("inputs", read.inputs), ("outputs", read.outputs))

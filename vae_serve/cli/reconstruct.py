@@ -10,7 +10,6 @@ from vae_serve.cli import console
 from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
-from vae_serve.model import bundle as bundles
 
 
 def reconstruct(
@@ -41,6 +40,7 @@ def reconstruct(
     """
     start.prepare()
     from vae_serve.api.reconstruct import reconstruct as call
+    from vae_serve.model import bundle as bundles
 
     with console.progress("reconstruct", None, "pictures", quiet) as report:
         summary = call(

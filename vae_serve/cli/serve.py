@@ -10,7 +10,6 @@ from vae_serve.cli import console
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
 from vae_serve.errors import UsageError
-from vae_serve.model import bundle
 
 MOST_PORT = 65535
 
@@ -48,6 +47,7 @@ def serve(
     """
     start.prepare()
     from vae_serve.api.arguments import place_or_none
+    from vae_serve.model import bundle
     from vae_serve.serve.limits import Limits
     from vae_serve.serve.server import Options, Started, run
 

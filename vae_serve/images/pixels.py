@@ -1,9 +1,9 @@
 """The rule from a picture to the model's input, bytes to the model's floats and back, pictures side by side. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, Self, get_args
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -14,14 +14,14 @@ Bytes = npt.NDArray[np.uint8]
 AnyPixels = npt.NDArray[Any]
 
 SCALE = np.float32(1 / 255)
+ONE = 0x3F800000  # the bits of the float32; those of all floats that are not in 0..1 are greater
 PIXEL_LIMIT = 89_478_485  # Pillow's own: what 256 MB hold at three bytes a pixel. A file that declares more is a bomb
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
 
 
-@dataclass(frozen=True)
-class PixelRule:
+class PixelRule(msgspec.Struct, frozen=True):
     """How any picture becomes the model's input; `vae_serve.images.decode` carries it out.
 
     In this order: turned as its EXIF says, composited over `background` where it is transparent, made grey or RGB,
@@ -56,17 +56,17 @@ class PixelRule:
             "scale": ("1/255",),
             "background": tuple(range(256)),
         }
-        for field in fields(cls):
-            value = getattr(rule, field.name)
-            if field.name in known and value not in known[field.name]:
-                raise BundleError(f"the manifest's pixel rule has {field.name} {value!r}, which is not known here")
+        for name in cls.__struct_fields__:
+            value = getattr(rule, name)
+            if name in known and value not in known[name]:
+                raise BundleError(f"the manifest's pixel rule has {name} {value!r}, which is not known here")
         if not (isinstance(rule.height, int) and isinstance(rule.width, int) and rule.height > 0 < rule.width):
             raise BundleError(f"the manifest's pixel rule has the size {rule.width!r} x {rule.height!r}")
         return rule
 
     def to_json(self) -> dict[str, Any]:
         """As a manifest holds it."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,10 +90,18 @@ def to_model(pixels: Bytes, out: Floats | None = None) -> Floats:
     return np.multiply(pixels, SCALE, out=out, dtype=np.float32)
 
 
-def to_bytes(image: Floats, out: Bytes | None = None) -> Bytes:
-    """Floats 0..1 to bytes 0..255, any shape, rounded (half to even), not truncated. Into `out` where given."""
-    levels = np.clip(image, np.float32(0), np.float32(1))  # first: the largest numbers times 255 overflow
-    np.multiply(levels, np.float32(255), out=levels)  # in place: temporary arrays took three quarters of the time
+def are_0_to_1(image: Floats) -> bool:
+    """Whether all floats of an array in C order are in 0..1, in one pass."""
+    return not image.size or bool(image.view(np.uint32).max() <= ONE)
+
+
+def to_bytes(image: Floats, out: Bytes | None = None, *, in_range: bool = False) -> Bytes:
+    """Floats 0..1 to bytes 0..255, any shape, rounded (half to even), not truncated. Into `out` where given.
+
+    Others are taken as 0 or 1, whichever is nearer, unless they are known to be `in_range`.
+    """
+    levels = image if in_range else np.clip(image, np.float32(0), np.float32(1))  # first: the largest would overflow
+    levels = np.multiply(levels, np.float32(255), out=None if in_range else levels)  # new arrays took most of the time
     np.rint(levels, out=levels)
     out = np.empty(levels.shape, np.uint8) if out is None else out
     np.copyto(out, levels, casting="unsafe")

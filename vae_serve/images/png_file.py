@@ -7,7 +7,8 @@ Network Graphics) Specification, third edition, W3C 2025.
 import struct
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from vae_serve.errors import ImageError
 from vae_serve.images import orientation
@@ -27,8 +28,7 @@ _METADATA = {b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"pHYs", b"gA
 _METADATA |= {b"hIST", b"sPLT", b"cICP", b"mDCV", b"cLLI"}
 
 
-@dataclass(frozen=True)
-class PngFile:
+class PngFile(msgspec.Struct, frozen=True):
     """A PNG file whose checksums are right."""
 
     data: bytes  # the file with the chunks alone that its pixels need

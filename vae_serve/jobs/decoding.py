@@ -3,11 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -30,15 +30,14 @@ class Failure(NamedTuple):
     message: str
 
 
-@dataclass
-class DecodedBatch:
+class DecodedBatch(msgspec.Struct):
     """What became of some neighbouring rows."""
 
     rows: range
     sizes: npt.NDArray[np.int32]  # (n, 2) width, height of each picture
     lengths: npt.NDArray[np.int64]  # (n,) bytes of each file; -1 where it is gone
-    failures: dict[int, Failure] = field(default_factory=dict)  # by row
-    notes: Counter[str] = field(default_factory=Counter)
+    failures: dict[int, Failure] = msgspec.field(default_factory=dict)  # by row
+    notes: Counter[str] = msgspec.field(default_factory=Counter)
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
     labels: list[bytes | None] | None = None  # of each row, where they come with the pictures

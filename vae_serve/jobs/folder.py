@@ -19,7 +19,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import msgspec
@@ -47,16 +46,15 @@ Fields = Mapping[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
-@dataclass
-class Job:
+class Job(msgspec.Struct):
     """An opened, locked folder. One thread commits."""
 
     folder: "Place"
     plan: Plan
     store: "JobStore"
-    records: dict[int, Json] = field(default_factory=dict)
+    records: dict[int, Json] = msgspec.field(default_factory=dict)
     """Of the finished shards, by number."""
-    leftovers: set[str] = field(default_factory=set)
+    leftovers: set[str] = msgspec.field(default_factory=set)
     """Shards' files without a record, which a run that was killed has left. They give way."""
 
     @property

@@ -5,8 +5,9 @@ A share is what one of several machines makes of a job (`--shard I/N`): neighbou
 """
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 STATE = ".job"  # the folder, in a job's own, of all that is not the result
 
@@ -15,8 +16,7 @@ ROWS_PER_SHARD = 32_768  # what a kill can cost; large enough that a million row
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(msgspec.Struct, frozen=True):
     """Rows `start` to `stop` of a job."""
 
     number: int
@@ -27,8 +27,7 @@ class Shard:
         return self.stop - self.start
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a job is. Equal plans give equal bytes; nothing that leaves the bytes alone (workers, batch) is in it."""
 
     job: Json
@@ -59,7 +58,7 @@ class Plan:
 
     def to_json(self) -> Json:
         """As plan.json holds it, and as it comes back from there."""
-        plan: Json = json.loads(json.dumps(asdict(self)))
+        plan: Json = json.loads(json.dumps(msgspec.structs.asdict(self)))
         return plan
 
 

@@ -6,10 +6,11 @@ one way, by `Spec.start`; engines differ in where and when.
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import BinaryIO, Protocol, Self, TypeVar
+
+import msgspec
 
 from vae_serve.jobs.plan import Json, Plan, Shard
 from vae_serve.storage.store import Write
@@ -18,8 +19,7 @@ Batch = TypeVar("Batch")
 PieceT = TypeVar("PieceT", bound="Piece")
 
 
-@dataclass(frozen=True)
-class ShardResult:
+class ShardResult(msgspec.Struct, frozen=True):
     """A finished shard."""
 
     files: Mapping[str, Write]

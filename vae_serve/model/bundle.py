@@ -14,10 +14,11 @@ the manifest does not name, no link, no path that leads out of the folder, no fi
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from vae_serve.errors import BundleError
 from vae_serve.model import onnx
@@ -37,8 +38,7 @@ MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a manifest is some ten kilobytes
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A checked bundle. The graphs are the very bytes that were hashed, so nothing can change in between."""
 
     path: "Place"
@@ -150,8 +150,6 @@ def _check_graph(file: onnx.OnnxFile, spec: "GraphSpec", manifest: "Manifest", w
 
 def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
     """The manifest with an entry for every file of the folder but itself, sorted by path."""
-    from msgspec.structs import replace
-
     from vae_serve.model.manifest import FileEntry
 
     entries = []
@@ -160,7 +158,7 @@ def with_files(manifest: "Manifest", folder: Path) -> "Manifest":
             if path != MANIFEST:
                 size = (folder / path).stat().st_size
                 entries.append(FileEntry(path, size, opened.sha256(path, size)))
-    return replace(manifest, files=tuple(entries))
+    return msgspec.structs.replace(manifest, files=tuple(entries))
 
 
 def find(model: AnyPlace | None, exports: Path = Path("exports")) -> AnyPlace | Path:

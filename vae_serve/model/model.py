@@ -4,8 +4,6 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -13,11 +11,11 @@ import numpy.typing as npt
 
 from vae_serve.cores import cores
 from vae_serve.errors import BundleError, InputError
-from vae_serve.images.pixels import to_bytes, to_model
+from vae_serve.images.pixels import are_0_to_1, to_bytes, to_model
 from vae_serve.model import samplers
 from vae_serve.model.bundle import Bundle, load
 from vae_serve.model.manifest import ROLES, Graph, Manifest, PixelType, Role
-from vae_serve.model.sessions import Session, open_graph
+from vae_serve.model.sessions import GROUP, Convert, Done, Session, open_graph
 
 if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place
@@ -29,7 +27,6 @@ Bytes = npt.NDArray[np.uint8]
 MOST_THREADS = 256  # of one call, however many are asked for; there are rarely as many cores
 BLOCK = 1 << 16  # rows that `sample` draws in one go
 
-INFINITY = 0x7F800000  # the bits of the float32; those of NaN and of negative numbers are greater
 BATCH: dict[Role, int] = {"encoder": 128, "decoder": 64}  # rows a call; what a call needs then stays in a core's cache
 
 
@@ -50,7 +47,9 @@ class Model:
             InputError: one of them is not a whole number of 1 or more.
         """
         self._bundle = bundle
-        self._threads = None if threads is None else min(_whole("threads", threads, 1), max(MOST_THREADS, cores()))
+        self._given_threads = None if threads is None else _whole("threads", threads, 1)
+        available = cores()
+        self._threads = min(self._given_threads or available, max(MOST_THREADS, available))
         self._batch = None if batch is None else _whole("batch", batch, 1)
         self._sessions: dict[tuple[int, str], Session] = {}  # by process and file
 
@@ -64,7 +63,7 @@ class Model:
         return cls(load(path), threads=threads, batch=batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._bundle, self._threads, self._batch)
+        return _unpickled, (self._bundle, self._given_threads, self._batch)
 
     def __repr__(self) -> str:
         return f"<Model {self.manifest.name} of {self._bundle.path}>"
@@ -122,16 +121,16 @@ class Model:
         given = graph.inputs[0].dtype
 
         convert = None if given == pixels else to_model if pixels == "uint8" else to_bytes
-
-        def run(batch: Array) -> list[Array]:
-            return session(batch, convert)
-
         z_mean, z_log_var = (_room((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
         if check and rows.dtype != np.uint8:
             _require_range(rows)
-        for start, outputs in self._batches("encoder", rows, run, session):
-            for whole, part in zip((z_mean, z_log_var), outputs, strict=True):
-                whole[start : start + len(part)] = part
+
+        def keep(start: int, outputs: list[Array]) -> None:
+            mean, log_var = outputs
+            z_mean[start : start + len(mean)] = mean
+            z_log_var[start : start + len(mean)] = log_var
+
+        self._run("encoder", session, rows, keep, convert)
         return z_mean, z_log_var
 
     @overload
@@ -160,19 +159,20 @@ class Model:
         images = _room((len(points), *self.image_shape), np.dtype(dtype), "z")
         _require_finite_points(points, "z")
 
-        def run(batch: Floats) -> list[Array]:
-            return session(batch)
-
-        for start, (image,) in self._batches("decoder", points, run, session):
+        def keep(start: int, outputs: list[Array]) -> None:
+            image = outputs[0]
             room = images[start : start + len(image)]
-            if check and image.dtype != np.uint8:
+            in_range = image.dtype == np.uint8 or are_0_to_1(image)
+            if check and not in_range:
                 _require_finite(image, points[start:])
             if image.dtype == images.dtype:
                 room[:] = image
             elif dtype == "uint8":
-                to_bytes(image, room)
+                to_bytes(image, room, in_range=in_range)
             else:
                 to_model(image, room)
+
+        self._run("decoder", session, points, keep)
         return images
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Floats:
@@ -211,26 +211,27 @@ class Model:
             self._sessions.setdefault(key, opened)
         return self._sessions[key]
 
-    def _batches(
-        self, role: Role, rows: Array, run: Callable[[Array], list[Array]], session: Session
-    ) -> Iterator[tuple[int, list[Array]]]:
-        """Where each batch starts, and the network's outputs for it, in order; on as many threads as may be used."""
-        size = min(self._batch or BATCH[role], session.largest_batch or len(rows) or 1)
-        starts = range(0, len(rows), size)
-        threads = min(self._threads or cores(), len(starts))
+    def _run(self, role: Role, session: Session, rows: Array, keep: Done, convert: Convert | None = None) -> None:
+        """The network over all rows, on as many threads as it may use. `keep(start, outputs)` is told of batches."""
+        size = self._batch or BATCH[role]
+        threads = min(self._threads, -(-len(rows) // size))
         if threads <= 1:
-            for start in starts:
-                yield start, run(rows[start : start + size])
+            session.each(rows, size, keep, convert)
             return
         from concurrent.futures import ThreadPoolExecutor  # here: `embed`, whose threads call, does without
 
+        # Each thread takes several batches at a time: enough that handing them out costs little, few enough that all
+        # threads end at about the same time
+        several = size * max(1, min(GROUP, len(rows) // (size * threads * 4)))
+
+        def run(first: int) -> None:
+            session.each(
+                rows[first : first + several], size, lambda start, outputs: keep(first + start, outputs), convert
+            )
+
         with ThreadPoolExecutor(threads) as pool:
-            left = iter(starts)
-            waiting = [(start, pool.submit(run, rows[start : start + size])) for start in islice(left, 2 * threads)]
-            while waiting:
-                start, outputs = waiting.pop(0)
-                yield start, outputs.result()
-                waiting += [(start, pool.submit(run, rows[start : start + size])) for start in islice(left, 1)]
+            for _ in pool.map(run, range(0, len(rows), several)):
+                pass
 
     def _images(self, images: npt.ArrayLike) -> Array:
         """Images as (n, H, W, C), bytes or floats of this machine's byte order."""
@@ -372,8 +373,6 @@ def _pixel_type(dtype: object) -> PixelType:
 
 def _require_finite(images: Floats, z: Floats) -> None:
     """Raises BundleError where the decoder has made NaN or infinity (n, H, W, C) of the first of the points `z`."""
-    if images.view(np.uint32).max() < INFINITY:  # one pass: all are finite, and none is negative
-        return
     finite = np.isfinite(images)
     if finite.all():
         return

@@ -183,6 +183,8 @@ def _occurrences(kind: _Type, message: str, view: memoryview) -> Iterator[Occurr
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
     """A number from 0, in as few bytes as it takes, and the position after it."""
+    if position < len(view) and view[position] < 0x80:  # nearly all are of one byte
+        return view[position], position + 1
     result = shift = 0
     for byte in view[position : position + 10]:
         result |= (byte & 0x7F) << shift

@@ -6,10 +6,10 @@ time, once all are there.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,8 +25,7 @@ from vae_serve.sources.names import Labels, Text
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class ShardRows:
+class ShardRows(msgspec.Struct, frozen=True):
     """The finished rows of one shard."""
 
     names: Text

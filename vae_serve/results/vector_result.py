@@ -1,8 +1,9 @@
 """What an `embed` result consists of: which files, in which format."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 ResultFormat = Literal["parquet", "npy", "csv", "projector"]
 
@@ -11,8 +12,7 @@ ABOUT = ("path", "label", "status", "error", "width", "height")
 SPRITE_SIDE = 8192  # pixels; TensorBoard shows no larger sprite
 
 
-@dataclass(frozen=True)
-class VectorResult:
+class VectorResult(msgspec.Struct, frozen=True):
     """The format of a result, and the columns of vectors in it."""
 
     format: ResultFormat

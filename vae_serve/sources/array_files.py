@@ -1,9 +1,9 @@
 """Files of arrays: .npy, .npz and IDX files; and the packaged MNIST."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +24,7 @@ _IDX_BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth 
 _IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
 
 
-@dataclass(frozen=True)
-class PackagedSource:
+class PackagedSource(msgspec.Struct, frozen=True):
     """The test set that ships with the package."""
 
     name: str
@@ -36,8 +35,7 @@ class PackagedSource:
         return Arrays("mnist", images, labels, where=self.name, stamp="", source=self)
 
 
-@dataclass(frozen=True)
-class ArraySource:
+class ArraySource(msgspec.Struct, frozen=True):
     """A .npy or .npz file, which of them its first bytes tell.
 
     Of an .npz the array `name`, or the one that is called or shaped like pictures; and labels where some are called so.
@@ -98,8 +96,7 @@ def _labels(archive: npz.NpzFile, name: str) -> Array | None:
     return labels[:] if isinstance(labels, ArrayFile) else labels
 
 
-@dataclass(frozen=True)
-class IdxSource:
+class IdxSource(msgspec.Struct, frozen=True):
     """An IDX file of bytes as MNIST has them, gzipped or not; labels from the file beside it that is named for them."""
 
     path: Path
@@ -115,7 +112,7 @@ class IdxSource:
 
 def _absolute(source: Described) -> Described:
     """The same source for a process that may be in another folder."""
-    return replace(source, path=source.path.absolute())
+    return msgspec.structs.replace(source, path=source.path.absolute())
 
 
 def _open_idx(path: Path) -> tuple[ArrayFile, tuple[int, int]]:

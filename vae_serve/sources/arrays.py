@@ -1,9 +1,9 @@
 """Pictures that are numbers already."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -101,8 +101,7 @@ class Arrays:
         return f"{self.dtype} {self.shape} {self._stamp}"
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayRows:
+class ArrayRows(msgspec.Struct, frozen=True, eq=False):
     """Some rows of arrays that are in memory."""
 
     kind: str

@@ -1,7 +1,8 @@
 """What a description is: small, frozen, pickled as it is, and opened where it is needed."""
 
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import msgspec
 
 from vae_serve.errors import SourceError
 
@@ -32,8 +33,7 @@ class _Source(Protocol):
 SourceT = TypeVar("SourceT", bound=_Source)
 
 
-@dataclass(frozen=True)
-class Unchanged(Generic[SourceT]):
+class Unchanged(msgspec.Struct, Generic[SourceT], frozen=True):
     """A source that is opened once more, by another process than the one that planned the job."""
 
     source: Described[SourceT]

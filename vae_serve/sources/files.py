@@ -6,9 +6,10 @@ import stat
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.sources.described import Described
@@ -117,8 +118,7 @@ class Files:
         return self.names.fingerprint()
 
 
-@dataclass(frozen=True)
-class ListedFiles:
+class ListedFiles(msgspec.Struct, frozen=True):
     """Some files of a folder that has been listed."""
 
     kind: str
@@ -179,8 +179,7 @@ def _read_on(opened: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-@dataclass(frozen=True)
-class PictureSource:
+class PictureSource(msgspec.Struct, frozen=True):
     """One picture file; its row is called by the file's name."""
 
     path: Path

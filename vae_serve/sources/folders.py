@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vae_serve.errors import SourceError
 from vae_serve.sources.files import Files, known_extensions, passed_over
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 TABLES = (".parquet", ".pq")
 
 
-@dataclass(frozen=True)
-class FolderSource:
+class FolderSource(msgspec.Struct, frozen=True):
     """All pictures below a folder; of a folder without any, all Parquet files, as one table."""
 
     path: Path

@@ -6,10 +6,10 @@ allocates what it says.
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +31,7 @@ _NUMBERS_OR_TEXT = re.compile(r"[<>|=]?[biufSU]\d{1,9}", re.ASCII)
 _MOST_DIMENSIONS = 64
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """What a .npy file holds."""
 
     dtype: np.dtype[Any]

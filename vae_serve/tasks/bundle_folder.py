@@ -1,7 +1,6 @@
 """A bundle as a spec holds it: its folder and the hash of its manifest, which has the hashes of all else."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place
 
 
-@dataclass(frozen=True)
-class BundleFolder:
+class BundleFolder(msgspec.Struct, frozen=True):
     """The bundle that another process has loaded."""
 
     path: "Place"

@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vae_serve.errors import OutputError, SourceError
 from vae_serve.images.pixels import PixelRule
@@ -36,8 +37,7 @@ AHEAD = 3  # shards that are made while the caller of `rows` looks at one
 Report = Callable[..., None]  # told (rows done, rows in all, errors=so many)
 
 
-@dataclass(frozen=True)
-class EmbedOptions:
+class EmbedOptions(msgspec.Struct, frozen=True):
     """How to embed."""
 
     workers: int

@@ -3,9 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -68,8 +68,7 @@ class EmbedSpec(PictureSpec, frozen=True):
         return max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
 
 
-@dataclass
-class EncodedRows:
+class EncodedRows(msgspec.Struct):
     """What became of some neighbouring rows."""
 
     decoded: DecodedBatch

@@ -41,7 +41,7 @@ class Tiling(msgspec.Struct, frozen=True):
 
 
 def decode(model: Model, z: Floats) -> Bytes:
-    """LatentSource (n, d) to images (n, H, W, C); black where a point is NaN."""
+    """Latent points (n, d) to images (n, H, W, C); black where a point is NaN."""
     blank = np.asarray(np.isnan(z).any(axis=1))
     images: Bytes = model.decode(np.where(blank[:, None], np.float32(0), z), "uint8")
     images[blank] = 0

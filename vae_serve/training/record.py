@@ -107,7 +107,7 @@ def new(
             "image_shape": [height, width, channels],
             "sha256": data.sha256,
         },
-        "pixels": asdict(PixelRule(height, width, channels)),
+        "pixels": PixelRule(height, width, channels).to_json(),
         "parameters": dict(parameters),
         "code": {"version": vae_serve.__version__, "sha256": _code_fingerprint()},
         "versions": versions(),
