@@ -60,7 +60,8 @@ def from_numbers(network: Network, data: Any, rows: int, dtype: np.dtype[Any]) -
 
 
 def from_bytes(network: Network, data: memoryview, rows: int, dtype: np.dtype[Any]) -> Array:
-    """The rows of an input's bytes, little-endian, in row-major order. They are not copied.
+    """The rows of an input's bytes, little-endian, in row-major order. They are copied where they lie at an odd place:
+    NumPy goes through numbers that are not aligned in a multiple of the time that a copy takes.
 
     Raises:
         Refusal: 400 where there are not so many bytes.
@@ -70,7 +71,7 @@ def from_bytes(network: Network, data: memoryview, rows: int, dtype: np.dtype[An
     if len(data) != expected:
         raise Refusal(400, f"{network.input.name} has {len(data):,} bytes; {list(shape)} takes {expected:,}")
     values = np.frombuffer(data, dtype.newbyteorder("<"))
-    return values.astype(dtype, copy=False).reshape(shape)
+    return values.astype(dtype, copy=not values.flags.aligned).reshape(shape)
 
 
 def to_bytes(values: Array) -> bytes:
