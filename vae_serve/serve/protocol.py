@@ -6,6 +6,7 @@ sends each of these callers.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -170,7 +171,8 @@ class Protocol(HttpToolsProtocol):
                 len(contents),
             )
             self.transport.write(head + more + b"connection: close\r\n\r\n" + contents)
-        self.transport.write_eof()
+        with suppress(OSError):  # the caller is gone already
+            self.transport.write_eof()
         self._header_timer = self.loop.call_later(DRAIN_SECONDS, self.transport.close)
 
     def _give_up(self) -> None:
