@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import yaml
 from serving import MNIST, ROOT, serving, tensor
 
@@ -77,6 +78,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are(service):
         assert f"{label}=" in text
 
 
+@pytest.mark.slow
 def test_the_soak_passes_in_short(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "benchmarks" / "soak.py", "--minutes", "0.15"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}

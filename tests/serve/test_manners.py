@@ -101,7 +101,7 @@ def test_an_address_that_is_too_long_is_431(hasty):
 @pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01\x02\x00\x01", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 1000]
 )
-def test_what_is_no_http_is_400(hasty, sent):
+def test_what_is_not_http_is_400(hasty, sent):
     refused(said(hasty, sent), 400)
 
 
