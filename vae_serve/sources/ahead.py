@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 REQUESTS = 32
 BYTES = 64 << 20
+_PIECES = 4 * REQUESTS  # begun at a time: one that is slow holds back the ones after it, and no thread is to wait
 _STACK = 1 << 19  # bytes of a thread's; 32 of the usual size would be a third of what a decoding process may have
 
 
@@ -95,21 +96,22 @@ class Ahead(Generic[T]):
         self._fetch, self._sizes = fetch, sizes
         self._begun: dict[int, Piece[T]] = {}
         self._bytes = 0
+        self._following = 0  # the piece after the last that is begun
 
     def take(self, number: int, last: int) -> T:
         """A piece; as many as fit of those up to `last` are fetched meanwhile. Raises what fetching it raises."""
-        for other in [other for other in self._begun if other < number]:
-            self._pop(other).drop()
-        if number not in self._begun:
-            for other in list(self._begun):
+        if next(iter(self._begun), None) != number:
+            is_begun = number in self._begun
+            for other in [other for other in self._begun if other < number or not is_begun]:
                 self._pop(other).drop()
-        following = max(self._begun, default=number - 1) + 1
+        following = self._following if self._begun else number
         while following <= max(number, last) and (
-            following == number or (len(self._begun) < REQUESTS and self._bytes + int(self._sizes[following]) <= BYTES)
+            following == number or (len(self._begun) < _PIECES and self._bytes + int(self._sizes[following]) <= BYTES)
         ):
             self._begun[following] = begin(lambda number=following: self._fetch(number))  # type: ignore[misc]
             self._bytes += int(self._sizes[following])
             following += 1
+        self._following = following
         return self._pop(number).result()
 
     def _pop(self, number: int) -> Piece[T]:
