@@ -8,8 +8,8 @@ flight, the zip in pieces of the same size. Every side is a command of its own, 
 within each round; medians are compared. CPU is that of the command and its processes, without the server's. The parts
 of every `embed` must be those of the same pictures in a local folder.
 
-Linux shares the cores out by session (`sched_autogroup`). The processes of `embed` have sessions of their own, so those of
-the bare loop do, too: else the server, which is in this one, would get another share beside each.
+Linux shares the cores out by session (`sched_autogroup`). The processes of `embed` have sessions of their own, so those
+of the bare loop do, too: else the server, which is in this one, would get another share beside each.
 """
 
 import argparse
@@ -53,7 +53,8 @@ if what != "part":
     else:
         wanted = [about["path"] for page in store.list("digits") for about in page]
     part = [sys.executable, "-c", sys.argv[6], bucket, "part", *sys.argv[3:6], ""]
-    parts = [subprocess.Popen(part, stdin=subprocess.PIPE, start_new_session=True) for _ in range(processes)]
+    begin = lambda: subprocess.Popen(part, stdin=subprocess.PIPE, start_new_session=True)
+    parts = [begin() for _ in range(processes)]
     for number, part in enumerate(parts):
         part.stdin.write(json.dumps(wanted[number::processes]).encode())
         part.stdin.close()
