@@ -222,7 +222,7 @@ def test_no_option_of_embed_raises_another_exception(some, name, value, tmp_path
         (vae_serve.reconstruct, {"source": b"photos"}),
         (vae_serve.reconstruct, {"source": "nul\0"}),
         (vae_serve.reconstruct, {"source": "mnist", "workers": 1.5}),
-        (vae_serve.embed, {"source": "mnist", "out": "v", "engine": "ray"}),
+        (vae_serve.embed, {"source": "mnist", "out": "v", "engine": "slurm"}),
         (vae_serve.embed, {"source": "mnist", "format": "npy"}),
         (vae_serve.embed, {"source": "mnist", "overwrite": True}),
         (vae_serve.embed, {"source": ""}),
