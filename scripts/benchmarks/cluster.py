@@ -59,7 +59,7 @@ def speeds(cluster: RayCluster, folder: Path, images: np.ndarray, options: argpa
     print("\n| source | inline, rows/s | cluster, rows/s | ratio | until the first shard is back |")
     print("|---|---|---|---|---|")
     np.save(folder / "array.npy", np.resize(images, (options.rows, 28, 28)))
-    compare(cluster, folder, "array.npy", 8192, options.rounds)
+    compare(cluster, folder, "array.npy", 32_768, options.rounds)
     compare(cluster, folder, "pictures", 8192, options.rounds)
 
 

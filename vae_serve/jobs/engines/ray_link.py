@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vae_serve.jobs.engines.ray_schedule import Schedule
 
 REACH = 5.0  # seconds in which a cluster's address answers
-TICK = 0.05
+TICK = 0.02  # seconds that a new shard may wait for
 
 _RUN_THERE = "run the command on one of the cluster's nodes, or send it there: ray job submit -- vae-serve ..."
 
