@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -76,6 +77,27 @@ def test_the_dashboard_asks_for_metrics_that_there_are(service):
     for label in {word for expr in asked for words in re.findall(r"by \((.*?)\)", expr) for word in words.split(", ")}:
         assert label in labels
         assert f"{label}=" in text
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_the_example_in_python_is_answered(tmp_path, protocol, expected):
+    pytest.importorskip(f"tritonclient.{protocol}")
+    with serving("--model", MNIST, "--grpc-port", 0, cwd=tmp_path) as service:
+        where = service.told["grpc"] if protocol == "grpc" else service.at
+        command = [sys.executable, EXAMPLES / "client.py", where, protocol]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    z_mean, _ = expected.encode(np.zeros((2, 28, 28, 1), np.float32))
+    largest = float(expected.decode(z_mean)[0].max()).hex()
+    assert done.stdout == f"(2, 2) (2, 2) (2, 28, 28, 1) {largest}\n"
+
+
+def test_the_example_in_javascript_is_answered(service, expected):
+    if shutil.which("node") is None:
+        pytest.skip("there is no Node")
+    done = subprocess.run(["node", EXAMPLES / "client.mjs", service.url], capture_output=True, text=True, check=True)
+    largest = expected.decode(np.array([[0.5, -1]], np.float32)).max()
+    assert json.loads(done.stdout)["shape"] == [1, 28, 28, 1]
+    assert np.float32(json.loads(done.stdout)["largest"]) == largest
 
 
 @pytest.mark.slow
