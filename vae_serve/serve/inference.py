@@ -23,8 +23,12 @@ Parameters = dict[str, Any]
 JSON_SHARE = 4  # the text of a number takes up to so many times its bytes as a float32
 MOST_OUTPUTS = 16  # that a request may list; a network has two at most
 
-_MEDIA = (b"", JSON, BINARY, b"text/json")
-_MEDIA += (b"application/x-www-form-urlencoded", b"text/plain")  # what curl -d and JavaScript's fetch say of any text
+_UNSAID = (
+    b"",
+    b"application/x-www-form-urlencoded",
+    b"text/plain",
+)  # what curl -d and JavaScript's fetch say of any text
+_MEDIA = (JSON, BINARY, b"text/json", *_UNSAID)
 _REFUSED = ("shared_memory_region", "classification")  # what would change the answer, and is not there
 
 
