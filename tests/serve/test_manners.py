@@ -261,3 +261,30 @@ def test_a_body_that_nobody_reads_does_not_become_the_next_request(service):
         connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         answer = read_all(connection)
     assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404]
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(hasty):
+    """200 callers ask for 12 MB each, and go away: their work is given up, and its memory with it."""
+    values = np.zeros((4000, 2), np.float32)
+    described = {"name": "z", "shape": [4000, 2], "datatype": "FP32", "parameters": {"binary_data_size": values.nbytes}}
+    text = json.dumps({"inputs": [described], "parameters": {"binary_data_output": True}}).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n"
+    request = head % (DECODER.encode(), len(text), len(text) + values.nbytes) + text + values.tobytes()
+    before = rows(hasty)
+    for _ in range(200):
+        with hasty.connect() as connection:
+            connection.sendall(request)
+    wait_for(lambda: "vae_serve_in_flight 1.0" in hasty.get("/metrics").body.decode(), "all of them to end")
+    assert "vae_serve_waiting 0.0" in hasty.get("/metrics").body.decode()
+    assert "vae_serve_held_bytes 0.0" in hasty.get("/metrics").body.decode()
+    assert rows(hasty) - before < 100 * 4000
+    status = Path(f"/proc/{hasty.process.pid}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 500 * 1024
+
+
+def rows(service) -> float:
+    """Rows that the decoder has been run for."""
+    [line] = [
+        line for line in service.get("/metrics").body.decode().splitlines() if 'rows_total{model="mnist_dec' in line
+    ]
+    return float(line.split()[1])

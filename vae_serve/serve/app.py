@@ -11,13 +11,14 @@ from vae_serve.serve import body
 from vae_serve.serve.access_log import AccessLog
 from vae_serve.serve.answers import BINARY, CLOSE, JSON, Answer, Refusal
 from vae_serve.serve.metrics import Metrics
-from vae_serve.serve.request import Receive, Request
+from vae_serve.serve.request import TASK, Receive, Request
 from vae_serve.serve.routes import Routes
 from vae_serve.serve.served import Served
 from vae_serve.serve.service import Service
 
 Send = Callable[[Any], Awaitable[None]]
 
+GONE = 499  # in metrics and log, in the place of a status: the caller went away before its answer
 WORTH_PACKING = 1 << 10  # bytes of an answer
 PACKED = (JSON, BINARY)  # pictures are packed already
 
@@ -40,13 +41,14 @@ class App:
         self.served, self.routes = served, routes
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers one request. Nothing is raised."""
+        """Answers one request. Nothing is raised but that it is cancelled, where the caller goes away."""
         begun = time.perf_counter()
         service = self.service
         service.in_flight += 1
         request = Request(scope, receive, service.room)
         request.id = self._id(request)
-        label = "other"
+        label, answer = "other", None
+        scope[TASK] = asyncio.current_task()
         try:
             try:
                 route = self.routes.find(request.path)
@@ -57,13 +59,15 @@ class App:
             if not request.complete and (answer.status == 408 or not await body.drop(request)):
                 answer.headers.append(CLOSE)
             await self._send(request, answer, send)
-        finally:
+        finally:  # where the caller has gone away, too
+            del scope[TASK]
             service.in_flight -= 1
             request.release()
-        seconds = time.perf_counter() - begun
-        self._metrics.observe(label, request.method, answer.status, seconds)
-        if self._log.on:
-            self._log.write(request, answer.status, len(answer.body), seconds)
+            seconds = time.perf_counter() - begun
+            status, size = (answer.status, len(answer.body)) if answer else (GONE, 0)
+            self._metrics.observe(label, request.method, status, seconds)
+            if self._log.on:
+                self._log.write(request, status, size, seconds)
 
     async def _answer(self, request: Request, route: Any) -> Answer:
         if self._origins and request.method == "OPTIONS" and b"origin" in request.headers:

@@ -149,7 +149,10 @@ class Workers:
         lane.waiting.append(work)
         lane.rows += len(rows)
         self._wake()
-        return await work.future
+        try:
+            return await work.future
+        finally:
+            del work  # an error's traceback has this frame in it, and the frame would have the error
 
     def stop(self) -> None:
         """Ends the threads after what they are busy with."""
@@ -197,7 +200,7 @@ class Workers:
                 lane.rows -= left
                 _fail(work, busy(f"no worker was free within {self._longest:g} s; try again"))
                 continue
-            if work.future.done():  # of another piece there was an error
+            if work.future.done():  # of another piece there was an error, or the caller is gone
                 self.waiting -= 1
                 lane.rows -= left
                 continue

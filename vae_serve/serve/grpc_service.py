@@ -14,10 +14,10 @@ from vae_serve.serve.access_log import say
 from vae_serve.serve.answers import Refusal, brief
 from vae_serve.serve.grpc_messages import DATA_TYPES, SERVICE, messages
 from vae_serve.serve.networks import DATATYPES, VERSION, Network
-from vae_serve.serve.request import SMALL
+from vae_serve.serve.request import Holding
 from vae_serve.serve.served import Served
 from vae_serve.serve.service import Service
-from vae_serve.serve.tensors import from_bytes, from_numbers, rows_of, to_bytes
+from vae_serve.serve.tensors import as_bytes, from_bytes, from_numbers, rows_of
 
 Array = npt.NDArray[Any]
 
@@ -146,28 +146,26 @@ class GrpcService:
     async def _infer(self, request: Any) -> Any:
         begun = time.perf_counter_ns()
         network = self._network(request.model_name, request.model_version)
-        held = 0
-        size = sum(map(len, request.raw_input_contents))
+        holding = Holding(self._service.room)
         try:
-            if size > SMALL:
-                self._service.room.take(size)
-                held = size
-            answer = await self._inferred(request, network)
+            holding.hold(sum(map(len, request.raw_input_contents)))
+            answer = await self._inferred(request, network, holding)
         except BaseException:
             network.counts.fail += 1
             network.counts.fail_ns += time.perf_counter_ns() - begun
             raise
         finally:
-            self._service.room.taken -= held
+            holding.release()
         network.counts.success += 1
         network.counts.success_ns += time.perf_counter_ns() - begun
         network.counts.last = time.time_ns() // 1_000_000
         return answer
 
-    async def _inferred(self, request: Any, network: Network) -> Any:
+    async def _inferred(self, request: Any, network: Network, holding: Holding) -> Any:
         wanted = _wanted(request, network)
         rows = _rows(request, network, network.rows_limit(self._service.limits.answer_bytes))
         network.check(rows)
+        holding.hold(len(rows) * network.output_bytes * 2)  # the outputs and their copy
         outputs = await network.run(self._service.workers, rows, self._service.alone)
         described = [
             {
@@ -183,7 +181,7 @@ class GrpcService:
             model_version=VERSION,
             id=request.id,
             outputs=described,
-            raw_output_contents=[to_bytes(outputs[at]) for at in wanted],
+            raw_output_contents=[bytes(as_bytes(outputs[at])) for at in wanted],
         )
 
 

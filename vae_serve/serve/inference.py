@@ -15,7 +15,7 @@ from vae_serve.serve.batching import Workers
 from vae_serve.serve.limits import Limits
 from vae_serve.serve.networks import DATATYPES, VERSION, Network
 from vae_serve.serve.request import Request
-from vae_serve.serve.tensors import from_bytes, from_numbers, rows_of, to_bytes
+from vae_serve.serve.tensors import as_bytes, from_bytes, from_numbers, rows_of
 
 Array = npt.NDArray[Any]
 Parameters = dict[str, Any]
@@ -101,7 +101,7 @@ async def infer(
         view = memoryview(body)
         text, binary = body[:size], view[size:]
         if not size:
-            return await _raw(view, network, workers, limits, alone)
+            return await _raw(request, view, network, workers, limits, alone)
     if len(text) > limits.json_bytes:
         raise Refusal(413, f"the JSON is larger than {limits.json_bytes:,} bytes; send tensors as binary data")
     asked = parse(text)
@@ -110,6 +110,7 @@ async def infer(
     answer_bytes = limits.answer_bytes if whole else limits.answer_bytes // JSON_SHARE
     rows = _input(asked, binary, network, network.rows_limit(answer_bytes))
     network.check(rows)
+    request.hold(len(rows) * network.output_bytes * (2 if whole else JSON_SHARE + 1))  # the outputs and their copy
     return _answer(asked.id, network, wanted, await network.run(workers, rows, alone))
 
 
@@ -123,7 +124,9 @@ def _header_size(header: bytes, most: int) -> int:
     return int(header)
 
 
-async def _raw(data: memoryview, network: Network, workers: Workers, limits: Limits, alone: bool) -> Answer:
+async def _raw(
+    request: Request, data: memoryview, network: Network, workers: Workers, limits: Limits, alone: bool
+) -> Answer:
     """A body that is nothing but the one input's bytes; the answer is the same with all outputs."""
     datatype = DATATYPES[network.input.dtype]
     each = network.values * (4 if datatype == "FP32" else 1)
@@ -133,6 +136,7 @@ async def _raw(data: memoryview, network: Network, workers: Workers, limits: Lim
     count, dtype = rows_of(network, network.input.name, datatype, shape, network.rows_limit(limits.answer_bytes))
     rows = from_bytes(network, data, count, dtype)
     network.check(rows)
+    request.hold(count * network.output_bytes * 2)
     wanted = [(at, True) for at in range(len(network.outputs))]
     return _answer("", network, wanted, await network.run(workers, rows, alone))
 
@@ -198,12 +202,12 @@ def _answer(id_: str, network: Network, wanted: list[tuple[int, bool]], outputs:
     import orjson
 
     tensors: list[dict[str, Any]] = []
-    parts: list[bytes] = []
+    parts: list[memoryview] = []
     for at, in_bytes in wanted:
         spec, values = network.outputs[at], outputs[at]
         tensor: dict[str, Any] = {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": list(values.shape)}
         if in_bytes:
-            parts.append(to_bytes(values))
+            parts.append(as_bytes(values))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             tensor["data"] = np.ascontiguousarray(values).reshape(-1)

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vae_serve.serve.answers import Refusal
 from vae_serve.serve.body import DRAIN_SECONDS, WHOLE
 from vae_serve.serve.limits import Limits
+from vae_serve.serve.request import TASK
 
 JOINED = 1 << 16  # bytes of a body that are copied to go along with the head
 
@@ -70,8 +71,11 @@ class Protocol(HttpToolsProtocol):
         self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The caller is gone."""
+        """The caller is gone: what is being done for it is given up."""
         self._cancel_timers()
+        task = self.cycle.scope.get(TASK) if self.cycle is not None and not self.cycle.response_complete else None
+        if isinstance(task, asyncio.Task):
+            task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

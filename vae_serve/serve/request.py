@@ -9,6 +9,7 @@ from vae_serve.serve.answers import Refusal, brief, busy
 Receive = Callable[[], Awaitable[Any]]
 
 MOST_PARAMETERS = 100
+TASK = "vae_serve.task"  # in a request's scope: the task that answers it
 SMALL = 1 << 16  # bytes that a request may take without asking
 
 
@@ -27,25 +28,13 @@ class Room:
         self.taken += size
 
 
-class Request:
-    """Method, path, header fields and parameters. Its body is read by `body.read`."""
+class Holding:
+    """What one request takes of the room."""
 
-    __slots__ = ("_room", "complete", "headers", "held", "id", "method", "path", "receive", "scope", "size")
+    __slots__ = ("_room", "held")
 
-    def __init__(self, scope: Any, receive: Receive, room: "Room") -> None:
-        self.scope, self.receive, self._room = scope, receive, room
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])  # names are in lower case; of two alike the last
-        self.id = ""
-        self.size = 0  # of the body, as it came
-        self.held = 0  # bytes of the room for large requests
-        self.complete = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
-
-    @property
-    def media(self) -> bytes:
-        """The media type of the body, without its parameters, in lower case; empty where none is stated."""
-        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    def __init__(self, room: Room) -> None:
+        self._room, self.held = room, 0
 
     def hold(self, size: int) -> None:
         """Takes room for so many bytes until the request is answered. Small requests need none: there are not so many.
@@ -61,6 +50,27 @@ class Request:
         """Gives back what the request holds."""
         self._room.taken -= self.held
         self.held = 0
+
+
+class Request(Holding):
+    """Method, path, header fields and parameters. Its body is read by `body.read`."""
+
+    __slots__ = ("complete", "headers", "id", "method", "path", "receive", "scope", "size")
+
+    def __init__(self, scope: Any, receive: Receive, room: "Room") -> None:
+        super().__init__(room)
+        self.scope, self.receive = scope, receive
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])  # names are in lower case; of two alike the last
+        self.id = ""
+        self.size = 0  # of the body, as it came
+        self.complete = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
+
+    @property
+    def media(self) -> bytes:
+        """The media type of the body, without its parameters, in lower case; empty where none is stated."""
+        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
     def parameters(self, *known: str) -> dict[str, str]:
         """The parameters of the address.

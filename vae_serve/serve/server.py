@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import signal
 import socket
@@ -20,6 +21,7 @@ from vae_serve.serve.served import Served, load
 if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place
 
+COLLECT_AFTER = 5_000  # new objects: here there is garbage, and it may hold bodies and answers
 BACKLOG = 2048  # connections that the system keeps for us
 EXTRA = ("uvicorn", "httptools", "orjson", "prometheus_client")
 
@@ -109,6 +111,8 @@ async def _serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            gc.freeze()  # what is there now stays: going through it takes the collector tens of milliseconds
+            gc.set_threshold(COLLECT_AFTER)
             started(_told(listener, app.served, grpc_port))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -74,6 +74,7 @@ def from_bytes(network: Network, data: memoryview, rows: int, dtype: np.dtype[An
     return values.astype(dtype, copy=not values.flags.aligned).reshape(shape)
 
 
-def to_bytes(values: Array) -> bytes:
-    """The bytes of an output, as above."""
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+def as_bytes(values: Array) -> memoryview:
+    """The bytes of an output, as above; not copied where they are so already."""
+    whole = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+    return whole.reshape(-1).view(np.uint8).data
