@@ -1,35 +1,14 @@
 """What the tests share: the command line in a fresh process, real digits as files, a small run and its bundle."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command, run_command
 from object_servers import azurite, careless, seaweed  # noqa: F401  fixtures
 from PIL import Image
 
 from vae_serve.images import mnist
-
-ROOT = Path(__file__).parent.parent
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def run_command(*words: object, cwd: Path, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """`vae-serve WORDS` in a fresh process, started in `cwd`, with nothing on standard input."""
-    return subprocess.run(
-        [sys.executable, "-m", "vae_serve", *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")

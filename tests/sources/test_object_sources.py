@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, run_command
+from command_line import ROOT, run_command
 from faulty_proxy import Answer, error, faulty
 from PIL import Image
 
