@@ -93,6 +93,11 @@ class GrpcService:
             except (VaeServeError, MemoryError) as error:
                 say(f"error: gRPC {name}: {error}")
                 await context.abort(grpc.StatusCode.INTERNAL, f"the model could not be run: {error}")
+            except Exception as error:  # noqa: BLE001  gRPC would send its text to the caller
+                say(f"error: gRPC {name}: {type(error).__name__}: {error}")
+                await context.abort(
+                    grpc.StatusCode.INTERNAL, "the service has met a fault of its own; its log says which"
+                )
             finally:
                 service.in_flight -= 1
 
