@@ -171,8 +171,8 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]
 
 
 @contextmanager
-def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
-    """SeaweedFS with its data in a folder, until the block ends."""
+def started_seaweed(folder: Path, host: str = "127.0.0.1") -> Iterator[ObjectServer]:
+    """SeaweedFS with its data in a folder, at an address of this machine, until the block ends."""
     config = folder / "s3.json"
     users = [
         {"name": name, "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}], "actions": actions}
@@ -186,7 +186,7 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
     def command(ports: Sequence[int]) -> list[str]:
         master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc = ports
         return [
-            *("weed", "-logtostderr=true", "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *("weed", "-logtostderr=true", "server", f"-dir={folder / 'data'}", f"-ip={host}", f"-ip.bind={host}"),
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.telemetry=false"),
             *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=1000"),
             *("-master.volumeSizeLimitMB=64", "-volume.minFreeSpacePercent=0"),
@@ -197,7 +197,7 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
 
     def is_ready(ports: Sequence[int]) -> bool:
         """It answers 403 to anybody, and can write: it listens some time before it has a volume to write to."""
-        endpoint = f"http://127.0.0.1:{ports[6]}"
+        endpoint = f"http://{host}:{ports[6]}"
         if _status(endpoint) != 403:
             return False
         from obstore.exceptions import BaseError
@@ -210,7 +210,7 @@ def started_seaweed(folder: Path) -> Iterator[ObjectServer]:
 
     with running("weed", command, 8, is_ready, folder) as ports:
         try:
-            yield ObjectServer("s3", f"http://127.0.0.1:{ports[6]}")
+            yield ObjectServer("s3", f"http://{host}:{ports[6]}")
         finally:
             for port in ports:  # it listens at these, too, and does not remove them when it is killed
                 for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):

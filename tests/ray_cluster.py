@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +142,7 @@ class RayCluster:
         self.name, self._env = f"{name}{os.getpid()}", env
         number = zlib.crc32(self.name.encode())
         self.net = f"10.{number % 200 + 20}.{number // 200 % 250}"
-        self.bridge = f"{self.name}b"
+        self.bridge, self.host = f"{self.name}b", f"{self.net}.254"  # where the nodes reach this machine
         self.address = f"{self.net}.1:{PORT}"
         self.home = Path(tempfile.mkdtemp(prefix=self.name, dir="/tmp"))  # short: Ray puts sockets below it
         spaces = " ".join(f"{self.name}n{number}" for number, _ in enumerate(cpus, 1))
@@ -154,14 +154,15 @@ class RayCluster:
         )
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("link", "set", self.bridge, "up")
+        _ip("addr", "add", f"{self.host}/24", "dev", self.bridge)
         self.nodes: list[Node] = []
-        try:
-            for number, count in enumerate(cpus, 1):
-                self.nodes.append(Node(self, number, count))
-                self.nodes[-1].start()  # one after the other: at once they take each other's ports
-        except BaseException:
-            self.remove()
-            raise
+
+    def join(self, cpus: tuple[int, ...], env: Mapping[str, str]) -> None:
+        """Starts the nodes, with more environment."""
+        self._env.update(env)
+        for number, count in enumerate(cpus, 1):
+            self.nodes.append(Node(self, number, count))
+            self.nodes[-1].start()  # one after the other: at once they take each other's ports
 
     def env(self, **more: str) -> dict[str, str]:
         """The environment of all that runs in the cluster."""
@@ -212,11 +213,21 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(*cpus: int, name: str = "vs", **env: str) -> Iterator[RayCluster]:
-    """A cluster with so many CPUs on each node, and more environment. Two at once have other names."""
+def ray_cluster(
+    *cpus: int,
+    name: str = "vs",
+    served: Callable[[str], AbstractContextManager[Mapping[str, str]]] | None = None,
+    **env: str,
+) -> Iterator[RayCluster]:
+    """A cluster with so many CPUs on each node, and more environment. Two at once have other names.
+
+    `served`: a server at this machine's address in the cluster, and the environment of those who use it.
+    """
     cluster = RayCluster(cpus, name, env)
     try:
-        yield cluster
+        with served(cluster.host) if served else nullcontext({}) as more:
+            cluster.join(cpus, more)
+            yield cluster
     finally:
         cluster.remove()
 

