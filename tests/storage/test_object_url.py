@@ -66,13 +66,13 @@ def test_a_url_that_can_hold_a_secret_is_refused_and_not_shown(text):
         ("https://user:hush@example.org/a?sig=hush", "https:// is not known here"),
         ("s3://", "names no bucket"),
         ("s3:///a", "names no bucket"),
-        ("s3://Photos/a", "names no bucket"),
+        ("s3://Photos/a", "cannot be a bucket"),
         ("s3://photos/a//b", "no empty part"),
         ("s3://photos/a/../b", "no empty part"),
         ("s3://photos/a\x1bb", "no control character"),
         ("s3://photos/a\\b", "no backslash"),
         (str(Path("s3://photos/a")), "lost a slash"),
-        ("photos", "is no URL"),
+        ("photos", "is not a URL"),
     ],
 )
 def test_what_names_no_place_is_refused_with_what_to_write(text, message):

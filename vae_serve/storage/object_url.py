@@ -74,7 +74,7 @@ def parse_object_url(text: str) -> ObjectUrl:
         raise UsageError(f"{text.partition(':')[0]}:/... has lost a slash: give a URL as text, not as a pathlib.Path")
     match = re.fullmatch(_URL, text, re.DOTALL)
     if match is None:
-        raise UsageError(f"{text!r} is no URL of an object store, such as s3://bucket/folder")
+        raise UsageError(f"{text!r} is not a URL of an object store, such as s3://bucket/folder")
     scheme, rest = match[1].lower(), match[2]
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
@@ -87,7 +87,12 @@ def parse_object_url(text: str) -> ObjectUrl:
             "and give credentials in the environment"
         )
     if not re.fullmatch(_BUCKET, bucket):
-        raise UsageError(f"{scheme}://{bucket} names no bucket; write {scheme}://bucket/folder")
+        if not bucket:
+            raise UsageError(f"{scheme}:// names no bucket; write {scheme}://bucket/folder")
+        raise UsageError(
+            f"{bucket!r} cannot be a bucket's name: those have 2 or more lower-case letters, digits, dots, dashes and "
+            "underscores"
+        )
     return ObjectUrl(scheme, bucket, _checked_key(scheme, bucket, key.strip("/")))
 
 
