@@ -61,7 +61,7 @@ class Job(msgspec.Struct):
     def local_store(self) -> LocalStore:
         """The store of a job in a folder of this machine. Raises OutputError where it is another."""
         if not isinstance(self.store, LocalStore):
-            raise OutputError(f"{self.folder} is no folder of this machine, which this result is written into in place")
+            raise OutputError(f"{self.folder} is not a folder of this machine, and this result is written in place")
         return self.store
 
     @property
@@ -327,5 +327,5 @@ def _parsed(folder: "Place", name: str, contents: bytes | None) -> Json | None:
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{folder / name} is damaged ({error}); start again with --overwrite") from error
     if not isinstance(record, dict):
-        raise OutputError(f"{folder / name} is damaged (it is no JSON object); start again with --overwrite")
+        raise OutputError(f"{folder / name} is damaged (it is not a JSON object); start again with --overwrite")
     return record

@@ -185,7 +185,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ServiceError(f"--host {host} is no address of this machine: {error}") from None
+        raise ServiceError(f"--host {host} is not an address of this machine: {error}") from None
     family, kind, protocol, _, address = found[0]
     bound = socket.socket(family, kind, protocol)
     try:
@@ -205,7 +205,7 @@ def _why(error: OSError, host: str, port: int) -> str:
         case errno.EACCES:
             return f"{where} is not allowed for this user; choose one from 1024: --port 8000"
         case errno.EADDRNOTAVAIL:
-            return f"--host {host} is no address of this machine"
+            return f"--host {host} is not an address of this machine"
     return f"{where} cannot be had: {error.strerror}"
 
 
