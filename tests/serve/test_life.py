@@ -37,8 +37,8 @@ def test_a_port_in_use_is_one_sentence(vae_serve, tmp_path):
 
 
 def test_a_host_that_is_not_of_this_machine_is_one_sentence(vae_serve, tmp_path):
-    assert "no address of this machine" in started(vae_serve, "--host", "192.0.2.1", cwd=tmp_path)
-    assert "no address of this machine" in started(vae_serve, "--host", "no such host", cwd=tmp_path)
+    assert "not an address of this machine" in started(vae_serve, "--host", "192.0.2.1", cwd=tmp_path)
+    assert "not an address of this machine" in started(vae_serve, "--host", "no such host", cwd=tmp_path)
 
 
 def test_a_bundle_that_fails_its_check_is_one_sentence(vae_serve, tmp_path):
