@@ -179,7 +179,7 @@ def array(name: str, value: object, known: Callable[[], str]) -> Any:
     """
     import numpy as np
 
-    from vae_serve.model.model import as_array
+    from vae_serve.model.arguments import as_array
 
     if value is None or isinstance(value, bytes | dict | set | int | float | complex):
         raise InputError(f"{name} is {_brief(value)}; give {known()}")

@@ -115,7 +115,7 @@ def _latents(latents: "StrPath | npt.ArrayLike | None", latent_dim: int) -> Any:
         return None
     if isinstance(latents, str | os.PathLike):
         return arguments.path("latents", latents)
-    from vae_serve.model.model import checked_points
+    from vae_serve.model.arguments import checked_points
 
     points = arguments.array("latents", latents, lambda: f"a path, or an array (n, {latent_dim}) of numbers")
     checked = checked_points(points, latent_dim, "latents")

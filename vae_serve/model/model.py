@@ -1,18 +1,24 @@
 """`Model`: a bundle's networks over arrays. The one place that knows pixel types, batches, threads and variants."""
 
-import math
-import operator
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.cores import cores
-from vae_serve.errors import BundleError, InputError
+from vae_serve.errors import BundleError
 from vae_serve.images.pixels import are_0_to_1, to_bytes, to_model
 from vae_serve.model import samplers
+from vae_serve.model.arguments import (
+    checked_images,
+    latent_points,
+    pixel_type,
+    require_finite_points,
+    require_range,
+    room_for,
+    whole,
+)
 from vae_serve.model.bundle import Bundle, load
 from vae_serve.model.manifest import ROLES, Graph, Manifest, PixelType, Role
 from vae_serve.model.sessions import GROUP, Convert, Done, Session, open_graph
@@ -47,10 +53,10 @@ class Model:
             InputError: one of them is not a whole number of 1 or more.
         """
         self._bundle = bundle
-        self._given_threads = None if threads is None else _whole("threads", threads, 1)
+        self._given_threads = None if threads is None else whole("threads", threads, 1)
         available = cores()
         self._threads = min(self._given_threads or available, max(MOST_THREADS, available))
-        self._batch = None if batch is None else _whole("batch", batch, 1)
+        self._batch = None if batch is None else whole("batch", batch, 1)
         self._sessions: dict[tuple[int, str], Session] = {}  # by process and file
 
     @classmethod
@@ -114,16 +120,16 @@ class Model:
             InputError: another shape, type or range, masked values, or more than memory holds; says what to do.
             BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
         """
-        rows = self._images(images)
+        rows = checked_images(images, self.image_shape)
         pixels: PixelType = "uint8" if rows.dtype == np.uint8 else "float32"
         graph = self._graph("encoder", pixels)
         session = self._session(graph)
         given = graph.inputs[0].dtype
 
         convert = None if given == pixels else to_model if pixels == "uint8" else to_bytes
-        z_mean, z_log_var = (_room((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
+        z_mean, z_log_var = (room_for((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
         if check and rows.dtype != np.uint8:
-            _require_range(rows)
+            require_range(rows)
 
         def keep(start: int, outputs: list[Array]) -> None:
             mean, log_var = outputs
@@ -153,11 +159,11 @@ class Model:
             BundleError: the bundle has no ONNX files, ONNX Runtime cannot run them, or the decoder gives NaN or
                 infinity.
         """
-        dtype = _pixel_type(dtype)
-        points = _points(z, self.latent_dim, "z")
+        dtype = pixel_type(dtype)
+        points = latent_points(z, self.latent_dim, "z")
         session = self._session(self._graph("decoder", dtype))
-        images = _room((len(points), *self.image_shape), np.dtype(dtype), "z")
-        _require_finite_points(points, "z")
+        images = room_for((len(points), *self.image_shape), np.dtype(dtype), "z")
+        require_finite_points(points, "z")
 
         def keep(start: int, outputs: list[Array]) -> None:
             image = outputs[0]
@@ -184,9 +190,9 @@ class Model:
         Raises:
             InputError: a negative number, a seed of more than 64 bits, or more samples than memory holds.
         """
-        n, start = _whole("n", n, 0, 1 << 40), _whole("start", start, 0, 1 << 62)
-        seed = _whole("seed", seed, 0, (1 << 64) - 1)
-        z = _room((n, self.latent_dim), np.float32, "n samples")
+        n, start = whole("n", n, 0, 1 << 40), whole("start", start, 0, 1 << 62)
+        seed = whole("seed", seed, 0, (1 << 64) - 1)
+        z = room_for((n, self.latent_dim), np.float32, "n samples")
         for first in range(0, n, BLOCK):
             last = min(first + BLOCK, n)
             z[first:last] = samplers.sample_prior(seed, start + first, start + last, self.latent_dim)
@@ -233,142 +239,9 @@ class Model:
             for _ in pool.map(run, range(0, len(rows), several)):
                 pass
 
-    def _images(self, images: npt.ArrayLike) -> Array:
-        """Images as (n, H, W, C), bytes or floats of this machine's byte order."""
-        rows = as_array(images, "images")
-        given, wanted = rows.shape, self.image_shape
-        if rows.ndim == 3 and wanted[2] == 1:
-            rows = rows[..., np.newaxis]
-        if rows.shape[1:] != wanted or rows.ndim != 4:
-            plain = f" or (n, {wanted[0]}, {wanted[1]})" if wanted[2] == 1 else ""
-            raise InputError(
-                f"images are of the shape {given}; give (n, {', '.join(map(str, wanted))}){plain}"
-                + (": one image is images[np.newaxis]" if given in (wanted, wanted[:2]) else "")
-            )
-        if rows.dtype == np.uint8:
-            return rows
-        if rows.dtype.kind != "f":
-            raise InputError(f"images are of the type {rows.dtype}; give uint8 0..255, or float32 0..1")
-        return _as_float32(rows, "images")
-
-
-def checked_points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
-    """Points of a latent space, (n, latent_dim), of any type of numbers as float32; `name` stands for them in messages.
-
-    Raises:
-        InputError: another shape or type, or one that is not finite in float32.
-    """
-    points = _points(values, latent_dim, name)
-    _require_finite_points(points, name)
-    return points
-
-
-def _points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
-    points = as_array(values, name)
-    if points.ndim != 2 or points.shape[1] != latent_dim:
-        hint = f": one point is {name}[numpy.newaxis]" if points.shape == (latent_dim,) else ""
-        raise InputError(f"{name} is of the shape {points.shape}; give (n, {latent_dim}){hint}")
-    if points.dtype.kind not in "fiu":
-        raise InputError(f"{name} is of the type {points.dtype}; give float32")
-    return _as_float32(points, name)
-
-
-def _require_finite_points(points: Floats, name: str) -> None:
-    """Raises InputError where one of the points (n, d) is not finite."""
-    if points.size and not (np.isfinite(points.min()) and np.isfinite(points.max())):  # either passes NaN on
-        at = int(np.argmin(np.isfinite(points).all(axis=1)))
-        raise InputError(f"{name}[{at}] is {points[at][:4].tolist()}, which is not finite in float32; leave it out")
-
-
-def _require_range(images: Floats) -> None:
-    """Raises InputError where one of the images (n, H, W, C) has floats that are not in 0..1."""
-    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
-        flat = images.reshape(len(images), -1)
-        at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
-        raise InputError(
-            f"images[{at}] has values from {flat[at].min():g} to {flat[at].max():g}; floats are 0..1: "
-            "give bytes as uint8, or images / 255"
-        )
-
-
-def as_array(values: Any, name: str) -> Array:
-    """What NumPy makes an array of; `name` stands for it in messages.
-
-    Raises:
-        InputError: it is none, or values of a masked array are masked.
-    """
-    # `numpy.ma` is imported by its first use, which takes as long as decoding a plane: who has a masked array has it
-    if "numpy.ma" in sys.modules and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise InputError(f"{name} is a masked array with values that are not there; leave them out, or fill them in")
-    try:
-        return np.asarray(values)
-    except Exception as error:  # `__array__` is somebody else's code: PyTorch alone raises three kinds
-        raise InputError(f"{name} cannot be made an array: {error}") from error
-
 
 def _unpickled(bundle: Bundle, threads: int | None, batch: int | None) -> Model:
     return Model(bundle, threads=threads, batch=batch)
-
-
-def _as_float32(values: Array, name: str) -> Floats:
-    """Numbers that are beyond float32 become infinite."""
-    try:
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32, copy=False)
-    except MemoryError:
-        raise _too_much(values.shape, np.dtype(np.float32), name) from None
-
-
-def _room(shape: tuple[int, ...], dtype: npt.DTypeLike, what: str) -> Array:
-    """Where the results for an array go."""
-    kind = np.dtype(dtype)
-    try:
-        if math.prod(shape) * kind.itemsize > _physical_memory():
-            raise MemoryError
-        return np.empty(shape, kind)
-    except (MemoryError, ValueError):  # ValueError: beyond what an address can say
-        raise _too_much(shape, kind, what) from None
-
-
-def _too_much(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> InputError:
-    return InputError(
-        f"{what}: an array {shape} of {dtype} takes {math.prod(shape) * dtype.itemsize:,} bytes, which is more than "
-        "memory holds; go through it in parts"
-    )
-
-
-def _physical_memory() -> float:
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-
-
-def _whole(name: str, value: object, least: int, most: int | None = None) -> int:
-    """A whole number, NumPy's included."""
-    wanted = f"give a whole number of {least}..{most}" if most is not None else f"give a whole number, {least} or more"
-    try:
-        if isinstance(value, bool | np.ndarray):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
-    except TypeError:
-        raise InputError(f"{name} is {value!r:.100}; {wanted}") from None
-    if number < least or (most is not None and number > most):
-        raise InputError(f"{name} is {number}; {wanted}")
-    return number
-
-
-def _pixel_type(dtype: object) -> PixelType:
-    try:
-        name = np.dtype(dtype).name if dtype is not None else None  # type: ignore[call-overload]  # what is none raises
-    except (TypeError, ValueError, SyntaxError, RecursionError):
-        name = None
-    match name:
-        case "float32":
-            return "float32"
-        case "uint8":
-            return "uint8"
-    raise InputError(f"dtype is {dtype!r:.100}; images are 'float32' 0..1 or 'uint8' 0..255")
 
 
 def _require_finite(images: Floats, z: Floats) -> None:
