@@ -43,14 +43,18 @@ def triton(manifest: Manifest, stem: str) -> str:
 
 With Triton's ONNX Runtime backend:
 
-    tritonserver --model-repository="$PWD/models"
+    tritonserver --model-repository="$PWD/models" \\
+      --http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1
 
     curl {shell(f"localhost:8000/v2/models/{stem}_decoder/infer")} -d \\
       {shell(body)}
 
-Requests that arrive within half a millisecond share a batch. One thread for each call is fastest for networks as small
-as these: raise `instance_group {{ count }}` rather than `intra_op_thread_count`. A new version is a new folder beside
-`1/`.
+The three addresses keep it to this machine: without them Triton listens on every interface, and lets anybody call.
+
+Requests that wait when a model is free share a batch; none waits for others to come. One thread for each call is
+fastest for networks as small as these: raise `instance_group {{ count }}` rather than `intra_op_thread_count`. A new
+version is a new folder beside `1/`, and takes its place when the server is started again. A running server sees it only
+with `--model-control-mode=poll`.
 
 Model: {markdown(manifest.licence)}.
 """
@@ -67,6 +71,9 @@ One model:
     tensorflow_model_server --rest_api_port=8501 --model_name=decoder --model_base_path="$PWD/decoder"
 
     curl localhost:8501/v1/models/decoder:predict -d '{{"instances": [{[0.0] * manifest.latent_dim}]}}'
+
+These lines are untried: TensorFlow Serving is on no package registry that the tests can install it from. What the
+server reads here was checked against its message definitions, and TensorFlow answers the warm-up requests.
 
 Both at once, with this folder as `/models`, as in the server's container, which takes the same arguments:
 

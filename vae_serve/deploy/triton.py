@@ -16,8 +16,7 @@ from vae_serve.model.manifest import GraphSpec, Manifest, TensorSpec
 from vae_serve.quoting import pbtxt
 
 MAX_BATCH = 256
-PREFERRED = (64, 128)  # what ONNX Runtime is fastest at with one thread a call, on a CPU
-QUEUE_MICROSECONDS = 500  # how long a request may wait for others to share its batch
+WARMUP_BATCH = 64  # what ONNX Runtime is fastest at with one thread a call, on a CPU
 
 TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 
@@ -45,7 +44,11 @@ def stem(manifest: Manifest) -> str:
 
 
 def config(name: str, graph: GraphSpec) -> str:
-    """The text of config.pbtxt."""
+    """The text of config.pbtxt.
+
+    Requests that wait when an instance becomes free share a batch. A delay or preferred sizes would hold up a caller
+    who is alone for longer than these networks take.
+    """
     [image] = graph.inputs
     tensors = [_tensor("input", image)] + [_tensor("output", output) for output in graph.outputs]
     return f"""\
@@ -54,14 +57,11 @@ backend: "onnxruntime"
 max_batch_size: {MAX_BATCH}
 {"".join(tensors)}\
 version_policy {{ latest {{ num_versions: 1 }} }}
-dynamic_batching {{
-  preferred_batch_size: {list(PREFERRED)}
-  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}
-}}
+dynamic_batching {{ }}
 parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
 model_warmup {{
   name: "zeros"
-  batch_size: {PREFERRED[0]}
+  batch_size: {WARMUP_BATCH}
   inputs {{ key: {pbtxt(image.name)} value {{ data_type: {TYPES[image.dtype]} dims: {_dims(image)} zero_data: true }} }}
 }}
 """
