@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import InputError
+from vae_serve.images.pixels import are_0_to_1
 from vae_serve.model.manifest import PixelType
+
+ALWAYS_ROOM = 64 << 20  # bytes that are not worth asking the system for
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -63,14 +66,16 @@ def latent_points(values: npt.ArrayLike, latent_dim: int, name: str) -> Floats:
 
 def require_finite_points(points: Floats, name: str) -> None:
     """Raises InputError where one of the points (n, d) is not finite."""
-    if points.size and not (np.isfinite(points.min()) and np.isfinite(points.max())):  # either passes NaN on
+    if not math.isfinite(points.sum(dtype=np.float64)):  # which no sum of finite float32 is beyond
         at = int(np.argmin(np.isfinite(points).all(axis=1)))
         raise InputError(f"{name}[{at}] is {points[at][:4].tolist()}, which is not finite in float32; leave it out")
 
 
 def require_range(images: Floats) -> None:
     """Raises InputError where one of the images (n, H, W, C) has floats that are not in 0..1."""
-    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
+    if are_0_to_1(images):
+        return
+    if not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
         flat = images.reshape(len(images), -1)
         at = int(np.argmax(~((flat.min(axis=1) >= 0) & (flat.max(axis=1) <= 1))))
         raise InputError(
@@ -107,7 +112,8 @@ def room_for(shape: tuple[int, ...], dtype: npt.DTypeLike, what: str) -> Array:
     """Where the results for an array go."""
     kind = np.dtype(dtype)
     try:
-        if math.prod(shape) * kind.itemsize > _physical_memory():
+        size = math.prod(shape) * kind.itemsize
+        if size > ALWAYS_ROOM and size > _physical_memory():
             raise MemoryError
         return np.empty(shape, kind)
     except (MemoryError, ValueError):  # ValueError: beyond what an address can say

@@ -57,6 +57,7 @@ class Model:
         available = cores()
         self._threads = min(self._given_threads or available, max(MOST_THREADS, available))
         self._batch = None if batch is None else whole("batch", batch, 1)
+        self._graphs: dict[tuple[Role, PixelType], Graph] = {}  # that have been chosen
         self._sessions: dict[tuple[int, str], Session] = {}  # by process and file
 
     @classmethod
@@ -127,7 +128,8 @@ class Model:
         given = graph.inputs[0].dtype
 
         convert = None if given == pixels else to_model if pixels == "uint8" else to_bytes
-        z_mean, z_log_var = (room_for((len(rows), self.latent_dim), np.float32, "images") for _ in range(2))
+        shape = len(rows), self._bundle.manifest.latent_dim
+        z_mean, z_log_var = room_for(shape, np.float32, "images"), room_for(shape, np.float32, "images")
         if check and rows.dtype != np.uint8:
             require_range(rows)
 
@@ -203,19 +205,24 @@ class Model:
 
         Bytes out of the decoder are rounded from its floats here: one way to round, whatever a graph has inside.
         """
-        graphs = {graph.variant: graph for graph in self.manifest.of_role(role)}
-        preferred = (pixels, "float32", "uint8") if role == "encoder" else ("float32", "uint8")
-        for variant in preferred:
-            if variant in graphs:
-                return graphs[variant]
-        raise BundleError(f"{self._bundle.path} holds no ONNX files; export them: vae-serve export --format onnx")
+        chosen = self._graphs.get((role, pixels))
+        if chosen is None:
+            graphs = {graph.variant: graph for graph in self.manifest.of_role(role)}
+            preferred = (pixels, "float32", "uint8") if role == "encoder" else ("float32", "uint8")
+            chosen = next((graphs[variant] for variant in preferred if variant in graphs), None)
+            if chosen is None:
+                raise BundleError(
+                    f"{self._bundle.path} holds no ONNX files; export them: vae-serve export --format onnx"
+                )
+            self._graphs[role, pixels] = chosen
+        return chosen
 
     def _session(self, graph: Graph) -> Session:
         key = os.getpid(), graph.file
-        if key not in self._sessions:
-            opened = open_graph(self._bundle, graph)
-            self._sessions.setdefault(key, opened)
-        return self._sessions[key]
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions.setdefault(key, open_graph(self._bundle, graph))
+        return session
 
     def _run(self, role: Role, session: Session, rows: Array, keep: Done, convert: Convert | None = None) -> None:
         """The network over all rows, on as many threads as it may use. `keep(start, outputs)` is told of batches."""
