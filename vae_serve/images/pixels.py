@@ -91,7 +91,7 @@ def to_model(pixels: Bytes, out: Floats | None = None) -> Floats:
 
 
 def are_0_to_1(image: Floats) -> bool:
-    """Whether one pass over their bits shows all floats of an array to be in 0..1; a negative zero is not shown to be."""
+    """Whether one pass over their bits shows all floats of an array to be in 0..1. It takes no negative zero."""
     return not image.size or bool(image.view(np.uint32).max() <= ONE)
 
 
