@@ -49,7 +49,7 @@ from vae_serve.sources.names import Labels, Names, PackedNames, first_folders
 """
 
 OPTIONS_OF_ALL_COMMANDS = {"--debug", "--help", "--version"}
-OPTIONS_OF_SCRIPTS = {"--epochs", "--list", "--only", "--other", "--seeds", "--web", "--whole"}
+OPTIONS_OF_SCRIPTS = {"--epochs", "--list", "--only", "--other", "--seeds", "--triton", "--web", "--whole"}
 
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)

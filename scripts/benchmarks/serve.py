@@ -1,7 +1,10 @@
 """`serve` against ONNX Runtime called in process, and against any other server of the Open Inference Protocol that runs
-already, such as Triton on the layout of `deploy triton`. Prints two markdown tables.
+already. Prints two markdown tables.
 
-python scripts/benchmarks/serve.py [--seconds S] [--other NAME URL PID]
+python scripts/benchmarks/serve.py [--seconds S] [--triton] [--other NAME URL PID]
+
+--triton starts the tests' Triton on the layout of `deploy triton`: the real server, with a backend in Python in place
+of its own for ONNX Runtime, which may cost less.
 
 The load comes from wrk (Debian's package), which is installed where that is possible. Bodies are binary tensors. CPU is
 what the server's processes used, by /proc; the load generator's is not in it.
@@ -18,14 +21,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
+from vae_serve import deploy
 from vae_serve.model import bundle as bundles
+
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "deploy"))
+import triton_server
+from object_servers import free_ports
 
 LOADS = ((1, 1), (1, 16), (1, 64), (64, 1), (64, 4))  # rows of a request, callers
 
@@ -69,12 +78,16 @@ class Load(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    parser.add_argument("--triton", action="store_true", help="the Triton that scripts/test installs, too")
     parser.add_argument("--other", nargs=3, action="append", default=[], metavar=("NAME", "URL", "PID"))
     asked = parser.parse_args()
     install_wrk()
     with tempfile.TemporaryDirectory() as room:
-        with started(Path(room)) as service:
-            servers = [service, *(Server(name, url.rstrip("/"), int(pid)) for name, url, pid in asked.other)]
+        with ExitStack() as stack:
+            servers = [stack.enter_context(started(Path(room)))]
+            if asked.triton:
+                servers.append(stack.enter_context(triton(Path(room))))
+            servers += [Server(name, url.rstrip("/"), int(pid)) for name, url, pid in asked.other]
             table(servers, Path(room), asked.seconds)
         life(Path(room))
 
@@ -99,6 +112,29 @@ def started(room: Path) -> Iterator[Server]:
         while not told.endswith("}\n"):
             told += process.stdout.readline() or sys.exit("the service did not start")
         yield Server("vae-serve", json.loads(told)["url"], process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def triton(room: Path) -> Iterator[Server]:
+    """Triton over the layout of the packaged bundle."""
+    if reason := triton_server.missing():
+        sys.exit(reason)
+    deploy.deploy(bundles.packaged_bundle(), "triton", room / "layout")
+    ports = free_ports(3)
+    with (room / "triton.log").open("wb") as log:
+        command = triton_server.triton_command(room / "layout", room, ports)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{ports[0]}"
+        ready = ["curl", "-sf", f"{url}/v2/health/ready"]
+        while subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode:
+            if process.poll() is not None:
+                sys.exit((room / "triton.log").read_text()[-3000:])
+            time.sleep(0.1)
+        yield Server("Triton", url, process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -33,15 +33,20 @@ class Addresses(NamedTuple):
 
 
 def require_triton() -> None:
-    """Skips the test where no Triton is installed, or one beside another ONNX Runtime than the tests'."""
+    """Skips the test where there is no Triton."""
+    if reason := missing():
+        pytest.skip(reason)
+
+
+def missing() -> str | None:
+    """Why no Triton can be started here: none is installed, or one with another ONNX Runtime than the tests'."""
     made_from = VENV / ".made-from"
     runtime = f"onnxruntime=={importlib.metadata.version('onnxruntime')}"
     if not made_from.is_file() or runtime not in made_from.read_text().split():
-        pytest.skip(
-            "there is no Triton here (scripts/test installs it, where PyPI has nvidia-pytriton for this Python)"
-        )
+        return "there is no Triton here (scripts/test installs it, where PyPI has nvidia-pytriton for this Python)"
     if _libpython() is None:
-        pytest.skip(f"Triton's backend needs this Python as a library, libpython{VERSION}.so.1.0, which is not here")
+        return f"Triton's backend needs this Python as a library, libpython{VERSION}.so.1.0, which is not here"
+    return None
 
 
 @contextmanager
