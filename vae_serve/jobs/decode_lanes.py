@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.images.pixels import PixelRule
-from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT, DecodePool
+from vae_serve.jobs.decode_pool import PICTURE_TIMEOUT, DecodePool, PoolOptions, decode_pool
 from vae_serve.jobs.decoding import DecodedBatch, sliced
 from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import RowRanges
@@ -41,17 +41,10 @@ class DecodeLanes:
             lanes = min(workers, ranges.count)
             self.lanes = [sliced(source, rule, ranges, rows_per_batch) for _ in range(lanes)]
         else:
-            self._pool = pool = DecodePool(
-                source,
-                rule,
-                ranges,
-                rows=range(missing[0].start, missing[-1].stop),
-                workers=min(workers, ranges.count),
-                capacity=rows_per_batch,
-                picture_timeout=picture_timeout,
-                private=private,
-            )
-            self.lanes = [pool.follow(worker) for worker in range(pool.workers)]
+            options = PoolOptions(rule, min(workers, ranges.count), rows_per_batch, picture_timeout)
+            rows = range(missing[0].start, missing[-1].stop)
+            self._pool = pool = decode_pool(source, ranges, options, rows=rows, private=private)
+            self.lanes = [pool.follow(worker) for worker in range(options.workers)]
 
     def stop(self, finished: bool) -> None:
         """Waits for the processes where all has been taken; else ends them at once."""

@@ -6,6 +6,7 @@ the imports of its parent at once, and its source. When the queue is closed, or 
 gone, all of them end. Their own side is `decode_supervisor`.
 
 A process that has threads must not fork. Where it has started a `decode_server` in time, that one forks in its place.
+Such a process makes shard after shard, so a pool of one decoder is kept for the next one, which has other rows.
 """
 
 import mmap
@@ -14,10 +15,11 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from vae_serve.errors import SourceError
@@ -33,7 +35,39 @@ PICTURE_TIMEOUT = 30.0  # seconds that one picture may take to decode, unless to
 SLOT_MEMORY = 16 << 20  # bytes of all slots: what the processes decode ahead while the model is still being loaded
 MOST_SLOTS = 1024  # so that all tasks in flight fit into the pipe's 64 KB
 
+_kept: "list[DecodePool]" = []  # the one that waits for the next shard's rows
+
 _AGAIN = "the finished shards stay: run the same command again"
+
+
+class PoolOptions(msgspec.Struct, frozen=True):
+    """How pictures are decoded."""
+
+    rule: PixelRule
+    workers: int
+    capacity: int
+    """Rows of the largest task."""
+    picture_timeout: float = PICTURE_TIMEOUT
+    """Seconds that one picture may take."""
+
+    def setup(self) -> PoolSetup:
+        """With as many slots as memory allows."""
+        each = self.capacity * int(np.prod(self.rule.shape))
+        count = min(max(SLOT_MEMORY // each, 2 * self.workers), MOST_SLOTS)
+        return PoolSetup(self.rule, self.workers, count, self.capacity, self.picture_timeout)
+
+
+def decode_pool(
+    source: Pictures, tasks: Iterator[range], options: PoolOptions, *, rows: range, private: tuple[int, ...] = ()
+) -> "DecodePool":
+    """A pool that is at work on the first of the tasks: the kept one, or another as `DecodePool` makes it."""
+    while _kept:
+        pool = _kept.pop()
+        if pool.options == options:
+            pool.begin(source, tasks, rows)
+            return pool
+        pool.stop()
+    return DecodePool(source, tasks, options, rows=rows, private=private)
 
 
 class DecodePool:
@@ -45,27 +79,21 @@ class DecodePool:
     def __init__(
         self,
         source: Pictures,
-        rule: PixelRule,
         tasks: Iterator[range],
+        options: PoolOptions,
         *,
         rows: range,
-        workers: int,
-        capacity: int,
-        picture_timeout: float = PICTURE_TIMEOUT,
         private: tuple[int, ...] = (),
     ) -> None:
-        """Starts on the first of `tasks`, each of at most `capacity` of the `rows`.
+        """Starts on the first of `tasks`, each of at most `options.capacity` of the `rows`.
 
         `private` files stay the parent's alone.
 
         To be made before threads are started and large libraries loaded, where there is no `decode_server`: forking is
         quick and safe then.
         """
-        each = capacity * int(np.prod(rule.shape))
-        count = min(max(SLOT_MEMORY // each, 2 * workers), MOST_SLOTS)
-        self.workers = workers
-        self._source, self._tasks = source, tasks
-        setup = PoolSetup(rule, workers, count, capacity, picture_timeout)
+        self.options, self._setup = options, options.setup()
+        workers, setup = options.workers, self._setup
         self._lock = threading.Lock()
         self._open = True
         take, self._give = os.pipe()
@@ -73,6 +101,8 @@ class DecodePool:
         answers, write_ends = [end[0] for end in ends], [end[1] for end in ends]
         self._supervisor: int | None = None  # a child of ours
         server = decode_server.running()
+        self._keep = server is not None and workers == 1
+        self._request: int | None = None
         if server is None:
             memory = mmap.mmap(-1, setup.memory_size)
             self._share(setup, memory)
@@ -85,13 +115,27 @@ class DecodePool:
 
             self._supervisor = fork(supervise)
         else:
-            with decode_server.shared_file(setup.memory_size) as file:
+            with decode_server.shared_file(setup.memory_size) as file, decode_server.shared_file(0) as request:
                 self._share(setup, mmap.mmap(file, setup.memory_size))
-                server.start(setup, source.select(rows), file, take, write_ends)
+                decode_server.tell(request, setup, source.select(rows))
+                server.start(request, file, take, write_ends)
+                self._request = os.dup(request)
         for end in (take, *write_ends):
             os.close(end)
         self._answers = [os.fdopen(end, "rb") for end in answers]
-        for slot in range(count):
+        self._number = 0
+        self._hand_out(source, tasks)
+
+    def begin(self, source: Pictures, tasks: Iterator[range], rows: range) -> None:
+        """Starts a pool that was kept on other rows."""
+        assert self._request is not None  # noqa: S101  else it is not kept
+        decode_server.tell(self._request, self._setup, source.select(rows))
+        self._number += 1
+        self._hand_out(source, tasks)
+
+    def _hand_out(self, source: Pictures, tasks: Iterator[range]) -> None:
+        self._source, self._tasks, self._handed_out = source, tasks, 0
+        for slot in range(self._setup.slots):
             self._next(slot)
 
     def _share(self, setup: PoolSetup, memory: mmap.mmap) -> None:
@@ -117,7 +161,9 @@ class DecodePool:
         Raises:
             SourceError: a process ended in a way that no picture explains.
         """
-        with self._answers[worker] as answers:
+        answered = 0
+        with ExitStack() as stack:
+            answers = stack.enter_context(self._answers[worker])
             while True:
                 try:
                     answer = pickle.load(answers)  # noqa: S301  from our own child
@@ -134,9 +180,15 @@ class DecodePool:
                 slot, batch = answer
                 yield batch, self._slots[slot, : len(batch.rows)]
                 self._next(slot)
+                answered += 1
+                if self._keep and answered == self._handed_out:
+                    stack.pop_all()  # there is more to follow
+                    return
 
     def join(self) -> None:
-        """Waits for the processes to end, after all have been followed to theirs."""
+        """Waits for the processes to end, or keeps them; after all have been followed to theirs."""
+        if self._keep:
+            _kept.append(self)
         if self._supervisor is not None:
             wait(self._supervisor)
 
@@ -148,6 +200,9 @@ class DecodePool:
         """
         with self._lock:
             self._close()
+        if self._request is not None:
+            os.close(self._request)
+            self._request = None
         if self._supervisor is None:
             return
         with suppress(ProcessLookupError, ChildProcessError):
@@ -168,7 +223,9 @@ class DecodePool:
         with self._lock:
             rows = next(self._tasks, None)
             if rows is None:
-                self._close()
+                if not self._keep:
+                    self._close()
             elif self._open:
+                self._handed_out += 1
                 with suppress(BrokenPipeError):  # nobody is left to take it; who follows them is told
-                    os.write(self._give, TASK.pack(rows.start, rows.stop, slot))
+                    os.write(self._give, TASK.pack(rows.start, rows.stop, slot, self._number))

@@ -1,9 +1,9 @@
 """Forks decoding processes for a process that must not: it has threads, and works on one shard after another.
 
 The server is forked once, before threads are started and large libraries loaded, and has then what a decoder needs. It
-is told of each shard through a socket: a picklable source, and the files that are shared. A shard costs two forks of a
-small process, some milliseconds. The source is opened by the decoding process: a client of an object store does not
-survive a fork.
+is told of a pool of decoders through a socket: which files are shared, one of them with a picklable source, which is
+replaced for the next shard. The source is opened by the decoding process: a client of an object store does not survive
+a fork.
 """
 
 import importlib
@@ -15,6 +15,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from vae_serve.forks import fork
 from vae_serve.jobs.decode_supervisor import PoolSetup, Supervisor
@@ -42,13 +43,10 @@ class DecodeServer:
         fork(serve)
         served.close()
 
-    def start(self, setup: PoolSetup, source: Described[Pictures], memory: int, take: int, answers: list[int]) -> None:
-        """Has a pool's processes started; the files are sent along."""
-        with shared_file(0) as file:
-            with os.fdopen(os.dup(file), "wb") as request:
-                pickle.dump((setup, source), request, pickle.HIGHEST_PROTOCOL)
-            with suppress(BrokenPipeError):  # the server is gone; whoever follows the answers is told
-                socket.send_fds(self._socket, [b"\0"], [file, memory, take, *answers])
+    def start(self, request: int, memory: int, take: int, answers: list[int]) -> None:
+        """Has a pool's processes started; the files are sent along, that of the `request` with what was `told`."""
+        with suppress(BrokenPipeError):  # the server is gone; whoever follows the answers is told
+            socket.send_fds(self._socket, [b"\0"], [request, memory, take, *answers])
 
 
 def start(private: tuple[int, ...] = ()) -> None:
@@ -60,6 +58,15 @@ def start(private: tuple[int, ...] = ()) -> None:
 def running() -> DecodeServer | None:
     """The server of this process, where it has one."""
     return _running
+
+
+def tell(request: int, setup: PoolSetup, source: Described[Pictures]) -> None:
+    """Writes into a shared file what a pool is to know; not while it has tasks."""
+    with os.fdopen(os.dup(request), "wb") as file:
+        file.seek(0)
+        file.truncate()
+        pickle.dump(setup, file, pickle.HIGHEST_PROTOCOL)
+        pickle.dump(source, file, pickle.HIGHEST_PROTOCOL)
 
 
 @contextmanager
@@ -100,11 +107,18 @@ def _serve(requests: socket.socket) -> None:
 
 def _supervise(request: int, memory: int, take: int, *answers: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with os.fdopen(request, "rb") as file:
-        file.seek(0)
-        setup: PoolSetup
-        source: Described[Pictures]
-        setup, source = pickle.load(file)  # noqa: S301  from the process that this one was forked from
+
+    def told(source: bool) -> Any:
+        with os.fdopen(os.dup(request), "rb") as file:
+            file.seek(0)
+            setup = pickle.load(file)  # noqa: S301  from the process that this one was forked from
+            return pickle.load(file) if source else setup  # noqa: S301  as above
+
+    def open_source() -> Pictures:
+        described: Described[Pictures] = told(source=True)
+        return described.open()
+
+    setup: PoolSetup = told(source=False)
     shared = mmap.mmap(memory, setup.memory_size)
     os.close(memory)
-    Supervisor(setup, source.open, shared, take, [*answers]).run()
+    Supervisor(setup, open_source, shared, take, [*answers]).run()

@@ -21,7 +21,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from vae_serve.errors import SourceError, SourceLost
+from vae_serve.errors import SourceError
 from vae_serve.forks import fork, limit_memory
 from vae_serve.images.decode import Decoder
 from vae_serve.images.pixels import Bytes, PixelRule
@@ -33,9 +33,9 @@ PROCESS_MEMORY = 896 << 20  # bytes that decoding may add to a process, where th
 CRASHES = 2  # at as many a picture fails
 HOPELESS = 5  # crashes at a picture that is no longer touched: something else is wrong
 
-TASK = struct.Struct("<qqq")  # start, stop, slot; a pipe hands out records of this size whole
+TASK = struct.Struct("<qqqq")  # start, stop, slot, number of the source; a pipe hands out records of this size whole
 NO_TASK = -1  # in place of a start
-_FIELDS = 6  # of the numbers that tell what a worker is at: `decoding.ROW` and BUSY, its process, its task
+_FIELDS = 7  # of the numbers that tell what a worker is at: `decoding.ROW` and BUSY, its process, its task
 PROCESS, START = 2, 3
 _LONGEST_LOOK, _SHORTEST_LOOK = 0.25, 0.001  # seconds between two looks at the workers; a quarter of the time limit
 
@@ -85,7 +85,10 @@ class Supervisor:
     def __init__(
         self, setup: PoolSetup, open_source: Callable[[], Pictures], memory: mmap.mmap, take: int, answers: list[int]
     ) -> None:
-        """`take`: where tasks are read from; `answers`: where each worker writes to."""
+        """`take`: where tasks are read from; `answers`: where each worker writes to.
+
+        The source is opened again where a task has another number of it.
+        """
         self._setup, self._open_source = setup, open_source
         self._take, self._answers = take, answers
         self._at, self._slots = setup.at(memory), setup.pixels(memory)
@@ -98,6 +101,7 @@ class Supervisor:
         watch = _Watch(self._at, self._setup.picture_timeout)
         known: dict[int, Failure] = {}  # rows that are not to be touched again
         crashes: Counter[int] = Counter()  # by row
+        source = 0  # whose rows these are
         while working:
             select.select([ended], [], [], watch.pause)
             with suppress(BlockingIOError):
@@ -110,6 +114,8 @@ class Supervisor:
                 at = self._at[worker]
                 row, task = at[decoding.ROW], tuple(at[START:])
                 at[PROCESS] = 0
+                if task[-1] != source:
+                    known, crashes, source = {}, Counter(), task[-1]
                 if code and task[0] != NO_TASK and crashes[row] < HOPELESS:
                     if watch.was_overdue(worker):
                         limit = self._setup.picture_timeout
@@ -127,25 +133,29 @@ class Supervisor:
         """The life of a decoding process, until no task is left; it begins with `task`, where there is one."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        limit_memory(PROCESS_MEMORY)
         at = self._at[worker]
         at[PROCESS] = os.getpid()
         at[decoding.BUSY] = 0
         for other in self._answers[:worker] + self._answers[worker + 1 :]:
             os.close(other)
         with os.fdopen(self._answers[worker], "wb") as answer:
-            try:
-                source = self._open_source()
-            except SourceError as error:
-                pickle.dump(error, answer)
-                return
             decode = Decoder(self._setup.rule)
+            source: Pictures | None = None
+            opened: int | None = None  # its number
             while task := task or os.read(self._take, TASK.size):
-                start, stop, slot = TASK.unpack(task)
-                at[decoding.ROW], at[START + 1], at[START + 2], at[START] = start, stop, slot, start
+                start, stop, slot, number = TASK.unpack(task)
                 try:
+                    if number != opened:
+                        if opened is not None:
+                            known = None
+                        source = None  # its memory first
+                        limit_memory(PROCESS_MEMORY)
+                        source, opened = self._open_source(), number
+                    assert source is not None  # noqa: S101
+                    at[decoding.ROW], at[START + 1], at[START + 2], at[START + 3] = start, stop, slot, number
+                    at[START] = start
                     batch = decode_rows(source, decode, range(start, stop), self._slots[slot], at, known or {})
-                except SourceLost as error:
+                except SourceError as error:
                     at[START], at[PROCESS] = NO_TASK, 0
                     pickle.dump(error, answer)
                     return
