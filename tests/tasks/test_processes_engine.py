@@ -156,6 +156,32 @@ def test_a_decoder_that_crashes_gives_the_same_row_as_in_one_process(pictures, b
     assert parts(tmp_path / "processes") == parts(tmp_path / "inline")
 
 
+def test_a_decoder_is_kept_from_shard_to_shard_and_replaced_where_it_crashes(pictures, bundle_folder, bundle, tmp_path):
+    (pictures / "050.png").write_bytes(b"exits")
+    (tmp_path / "noted").mkdir()
+    note = f"""
+begin = decode.Decoder.__init__
+def note(self, rule):
+    with open({str(tmp_path / "decoders")!r}, "a") as file:
+        print(os.getpid(), file=file)
+    begin(self, rule)
+decode.Decoder.__init__ = note
+"""
+    (tmp_path / "noted" / "sitecustomize.py").write_text(DEADLY + note)
+    words = ["embed", "pictures", "--model", str(bundle_folder), "--rows-per-shard", "4", "-q", "--out", "out"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "vae_serve", *words, "--engine", "processes", "--workers", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'noted'}:{ROOT}"},
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 3
+    errors = [row["path"] for row in pq.read_table(tmp_path / "out").to_pylist() if row["error"]]
+    assert (errors, len(parts(tmp_path / "out"))) == (["050.png"], SHARDS)
+    assert len(set((tmp_path / "decoders").read_text().split())) == 3  # the first, and one after each crash
+
+
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(pictures, bundle_folder, bundle, tmp_path):
     words = ["embed", "pictures", "--model", str(bundle_folder), "--rows-per-shard", "4", "-q", "--out", "out"]
     command = [sys.executable, "-m", "vae_serve", *words, "--engine", "processes", "--workers", "2"]

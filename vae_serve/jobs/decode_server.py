@@ -10,7 +10,6 @@ import importlib
 import mmap
 import os
 import pickle
-import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -88,7 +87,6 @@ def _serve(requests: socket.socket) -> None:
     """The life of the server, until the process that it serves is gone."""
     global _running  # noqa: PLW0603
     _running = None
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a supervisor ended
     for module in ("vae_serve.images.pillow", "vae_serve.images.fast"):
         importlib.import_module(module)  # once here, not once a shard
     while True:
@@ -103,10 +101,12 @@ def _serve(requests: socket.socket) -> None:
         fork(supervise)
         for file in files:
             os.close(file)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # nobody asks how an earlier one ended
+                pass
 
 
 def _supervise(request: int, memory: int, take: int, *answers: int) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def told(source: bool) -> Any:
         with os.fdopen(os.dup(request), "rb") as file:
