@@ -64,6 +64,13 @@ def test_ray_that_is_not_installed_is_named_with_its_extra(array, monkeypatch):
         vae_serve.generate(array / "exports" / "linear", count=9, out=array / "out.zip", engine="ray")
 
 
+@pytest.mark.parametrize("place", ["out", "model"])
+def test_decoders_are_not_forked_off_a_process_that_uses_an_object_store(array, place):
+    places = {"out": array / "out", "model": array / "exports" / "linear", place: "s3://bucket/there"}
+    with pytest.raises(errors.UsageError, match=r"--engine inline decodes .* s3://bucket/there.*--engine processes"):
+        vae_serve.embed(array, engine="inline", **places)
+
+
 def test_an_engine_is_for_a_result_on_disk(array):
     with pytest.raises(errors.UsageError, match="--engine and --address are for a result on disk"):
         vae_serve.embed(array / "x.npy", array / "exports" / "linear", engine="processes")

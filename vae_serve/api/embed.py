@@ -145,7 +145,7 @@ def embed(
         "max_errors": None if max_errors is None else arguments.whole("max_errors", max_errors, 0),
         "picture_timeout": arguments.picture_timeout(picture_timeout),
         "overwrite": arguments.flag("overwrite", overwrite),
-        "engine": engines.engine(engine, source, target, models.place_of(model)),
+        "engine": engines.decoding_engine(engine, source, target, models.place_of(model)),
         "address": engines.address(address),
         "rows_per_shard": arguments.whole("rows_per_shard", rows_per_shard, 1),
     }

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from vae_serve.api import arguments
+from vae_serve.errors import UsageError
 
 Engine = Literal["inline", "processes", "ray"]
 
@@ -16,6 +17,26 @@ def engine(value: object, *places: object) -> str:
 
         return default_for(*places)
     name: str = arguments.choice("engine", value, ENGINES)
+    return name
+
+
+def decoding_engine(value: object, source: object, *used: object) -> str:
+    """The engine of a job that decodes. `used` are the places that the planning process itself reads or writes.
+
+    Raises:
+        UsageError: it is to be `inline`, and one of those is remote: decoders that are forked off a process that has
+            used an object store's client can hang.
+    """
+    name = engine(value, source, *used)
+    if name == "inline":
+        from vae_serve.jobs.engines import default_for
+
+        for place in used:
+            if default_for(place) != name:
+                raise UsageError(
+                    f"--engine inline decodes in copies of the process that uses {place}, and such a copy can hang; "
+                    "give --engine processes, or a place on this machine"
+                )
     return name
 
 

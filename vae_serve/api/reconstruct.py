@@ -55,7 +55,7 @@ def reconstruct(
     target = Path(default_name(source)) if out is None else arguments.path("out", out)
     threads, seconds = arguments.workers(workers), arguments.picture_timeout(picture_timeout)
     arguments.flag("overwrite", overwrite)
-    name, cluster = engines.engine(engine, source, target, models.place_of(model)), engines.address(address)
+    name, cluster = engines.decoding_engine(engine, source, target, models.place_of(model)), engines.address(address)
     own = (target, target.with_name(f"{target.name}.partial")) if target.name else (target,)
     begun = pictures.begin(source, own, job=True)
     with begun.stopped_on_error():
