@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PORT = 6379
+ATTEMPTS = 3  # to start a node
 STORE = 80 << 20  # bytes of each node's object store, the least that Ray takes
 
 # As Ray reads them on every node and in the process that connects: seconds in place of minutes.
@@ -94,12 +95,15 @@ class Node:
         if hidden:  # `ip netns exec` has a mount namespace of its own
             words = ["sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(hidden), *words]
         said = self.temp.with_suffix(".log")
-        with said.open("wb") as log:  # not a pipe: Ray's processes keep it open
-            done = subprocess.run(
-                self.command(*words), env=self.cluster.env(**env), stdout=log, stderr=log, timeout=120, check=False
-            )
-        if done.returncode:
-            raise RuntimeError(said.read_text())
+        for _ in range(ATTEMPTS):  # Ray gives a node half a minute to be known to its head, which a busy machine passes
+            with said.open("wb") as log:  # not a pipe: Ray's processes keep it open
+                done = subprocess.run(
+                    self.command(*words), env=self.cluster.env(**env), stdout=log, stderr=log, timeout=120, check=False
+                )
+            if not done.returncode:
+                return
+            self.kill()
+        raise RuntimeError(said.read_text())
 
     def command(self, *words: object) -> list[str]:
         """Words that run here."""
