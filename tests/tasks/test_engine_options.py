@@ -45,17 +45,6 @@ def test_an_address_that_leads_nowhere_is_refused_in_one_sentence(vae_serve, arr
     assert not [*array.glob("out*/part-*")]
 
 
-def test_a_machine_that_is_of_no_cluster_is_told_how_to_start_one(vae_serve, array):
-    pytest.importorskip("ray")
-    env = {"RAY_TMPDIR": str(array), "RAY_ADDRESS": ""}
-    ran = vae_serve("embed", "x.npy", "--out", "out", "--engine", "ray", "-q", cwd=array, env=env)
-    assert (ran.returncode, ran.stderr) == (
-        1,
-        "vae-serve: error: no Ray cluster runs on this machine: start one with `ray start --head`, or give --address "
-        "HOST:PORT\n",
-    )
-
-
 def test_ray_that_is_not_installed_is_named_with_its_extra(array, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(

@@ -141,6 +141,24 @@ def job(cluster, work, request) -> Iterator[Job]:
     started.process.communicate()
 
 
+def test_a_machine_that_is_of_no_cluster_is_told_how_to_start_one(work):
+    """The first test here: Ray finds a cluster by the processes of the machine, and the next ones start some."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "vae_serve", "embed", "images.npy", "--out", "none", "--engine", "ray", "-q"],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(work), "RAY_ADDRESS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "vae-serve: error: no Ray cluster runs on this machine: start one with `ray start --head`, or give --address "
+        "HOST:PORT\n",
+    )
+
+
 @pytest.mark.parametrize("source", ["images", "images.zip", "images.npy"])
 def test_vectors_are_those_of_one_machine(cluster, work, source):
     ran = cluster.run(*on_ray(cluster, "embed", source, "--out", f"ray-{source}"), cwd=work)
