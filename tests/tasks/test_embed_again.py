@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from digit_files import write_digits
 from interrupting import events_of, interrupted, moments
-from PIL import Image
-
-from vae_serve.images import mnist
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = ROOT / "exports" / "mnist"  # a real encoder: its sums could depend on the batch
@@ -30,13 +28,8 @@ Embed = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """700 digits, every hundredth of them broken."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for row, image in enumerate(mnist.load("test")[0][:ROWS]):
-        file = folder / str(row % 7) / f"{row:04}.png"
-        file.parent.mkdir(exist_ok=True)
-        Image.fromarray(image[:, :, 0]).save(file)
-        if row % 100 == 99:
-            file.write_bytes(file.read_bytes()[:80])
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    write_digits(folder, ROWS)
     return folder
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from digit_files import write_digits
 from faulty_proxy import Answer, error, faulty
-from PIL import Image
 
 from vae_serve.errors import UsageError
-from vae_serve.images import mnist
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = ROOT / "exports" / "mnist"
@@ -25,13 +24,8 @@ KILLS = int(os.environ.get("VAE_SERVE_KILLS", "6"))  # of one job, spread over a
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """300 digits, every hundredth of them broken."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for row, image in enumerate(mnist.load("test")[0][:ROWS]):
-        file = folder / str(row % 7) / f"{row:04}.png"
-        file.parent.mkdir(exist_ok=True)
-        Image.fromarray(image[:, :, 0]).save(file)
-        if row % 100 == 99:
-            file.write_bytes(file.read_bytes()[:80])
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    write_digits(folder, ROWS)
     return folder
 
 
