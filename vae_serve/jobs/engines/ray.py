@@ -6,17 +6,15 @@ need no access to the result.
 """
 
 import importlib.util
-import os
 import pickle
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from typing import IO, Any
 
-from vae_serve import forks
 from vae_serve.errors import EngineError, MissingExtra
 from vae_serve.jobs import packages
+from vae_serve.jobs.engines import connected
 from vae_serve.jobs.engines.outcomes import result_of, unpacked
 from vae_serve.jobs.engines.parcels import Packer
 from vae_serve.jobs.engines.tally import Tally
@@ -112,24 +110,10 @@ class Link:
     """The process that is connected to the cluster. As a context it ends with it, and so do the job's tasks."""
 
     def __init__(self, address: str | None) -> None:
-        orders, self_orders = os.pipe()
-        self_events, events = os.pipe()
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  what Ray says; closed with the process
-        try:
-            self._process = subprocess.Popen(
-                forks.new_python("vae_serve.jobs.engines.ray_link", orders, events),
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                pass_fds=(orders, events),
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
-                start_new_session=True,  # Ctrl-C is for the process that plans
-            )
-        finally:
-            os.close(orders)
-            os.close(events)
-        self._orders = Connection(self_orders, readable=False)
-        self._events = Connection(self_events, writable=False)
+        self._process, self._orders, self._events = connected.start(
+            "vae_serve.jobs.engines.ray_link", {"RAY_USAGE_STATS_ENABLED": "0"}, self._said
+        )
         self._address = address
         self.tell("connect", address, pickle.dumps(packages.running()))
 

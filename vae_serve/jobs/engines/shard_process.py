@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
-from vae_serve import forks, start
+from vae_serve import start
 from vae_serve.errors import VaeServeError
 from vae_serve.jobs import decode_server
+from vae_serve.jobs.engines import connected
 from vae_serve.jobs.engines.inline import run_shard
 from vae_serve.jobs.engines.outcomes import Broken, Made, Outcome, Refused, packed
 from vae_serve.jobs.engines.parcels import unpacked
@@ -35,21 +36,9 @@ class ShardProcess:
     """The process, from the side of the one that starts it. One thread at a time uses it."""
 
     def __init__(self) -> None:
-        served, requests = os.pipe()
-        answers, answered = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                forks.new_python("vae_serve.jobs.engines.shard_process", served, answered),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(served, answered),
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for the process that plans
-            )
-        finally:
-            os.close(served)
-            os.close(answered)
-        self._requests = Connection(requests, readable=False)
-        self._answers = Connection(answers, writable=False)
+        self._process, self._requests, self._answers = connected.start(
+            "vae_serve.jobs.engines.shard_process", {"OPENBLAS_NUM_THREADS": "1"}
+        )
 
     def share(self, key: str, contents: bytes) -> None:
         """What all shards share, before the first one that needs it. Raises Died as `make` does."""
