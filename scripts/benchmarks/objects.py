@@ -29,8 +29,8 @@ from pathlib import Path
 
 from vae_serve.cores import cores
 from vae_serve.images import mnist, png
-from vae_serve.sources.ahead import REQUESTS
-from vae_serve.sources.pieces import PIECE
+from vae_serve.sources.objects.ahead import REQUESTS
+from vae_serve.sources.objects.pieces import PIECE
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from faulty_proxy import Answer, error, faulty
 from PIL import Image
 
 from vae_serve.sources.names import PackedNames
-from vae_serve.sources.object_pictures import ListedObjects
+from vae_serve.sources.objects.pictures import ListedObjects
 from vae_serve.storage.object_url import ObjectUrl
 
 ROWS = 2000
@@ -388,7 +388,7 @@ def test_source_bundle_and_result_may_all_lie_in_a_store(seaweed_root, local, tm
 FORKED = """
 import os
 from vae_serve.errors import SourceLost
-from vae_serve.sources.bucket import whole
+from vae_serve.sources.objects.bucket import whole
 from vae_serve.storage.object_client import open_bucket
 from vae_serve.storage.object_url import ObjectUrl
 

@@ -27,9 +27,9 @@ from vae_serve.sources.readable import Readable
 from vae_serve.sources.sent import SentPictures, is_unpacked, refuse_too_large
 
 if TYPE_CHECKING:
-    from vae_serve.sources.pieces import Pieces
-    from vae_serve.sources.stored import Stored
-    from vae_serve.sources.stored_file import StoredFile
+    from vae_serve.sources.objects.file import StoredFile
+    from vae_serve.sources.objects.pieces import Pieces
+    from vae_serve.sources.objects.stored import Stored
 
     ArchivePath = Path | Stored
 
@@ -162,7 +162,7 @@ class Archive:
     def _ahead(self) -> "Pieces":
         """Made by the process that reads."""
         if self._pieces is None:
-            from vae_serve.sources.pieces import Pieces
+            from vae_serve.sources.objects.pieces import Pieces
 
             file = cast("StoredFile", self._file)
             starts = self._places[:, 0]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vae_serve.sources.arrays import Arrays
     from vae_serve.sources.described import Described
     from vae_serve.sources.files import Pictures
-    from vae_serve.sources.object_pictures import ListedObjects
-    from vae_serve.sources.stored import Stored
+    from vae_serve.sources.objects.pictures import ListedObjects
+    from vae_serve.sources.objects.stored import Stored
 
     Found = Described[Pictures | Arrays]
 
@@ -73,7 +73,7 @@ def _found(word: str, excluded: tuple[ObjectUrl, ...], told: Told) -> "Found":
         if name.endswith(endings):
             raise SourceError(f"{url} is read from a local disk alone, as {what}")
     if name.endswith((".zip", *TARS, *TABLES, ".npy")) or is_picture(name.encode()):
-        from vae_serve.sources.bucket import look
+        from vae_serve.sources.objects.bucket import look
 
         stored = look(url)
         if stored is not None:
@@ -91,17 +91,17 @@ def _object(stored: "Stored", name: str) -> "Found":
 
         return TarSource(stored).open().listed
     if name.endswith(TABLES):
-        from vae_serve.sources.stored_tables import described
+        from vae_serve.sources.remote_tables import described
 
         return described([stored])
     if name.endswith(".npy"):
-        from vae_serve.sources.stored_array import described as described_array
+        from vae_serve.sources.objects.array import described as described_array
 
         return described_array(stored)
     import numpy as np
 
     from vae_serve.sources.names import PackedNames
-    from vae_serve.sources.object_pictures import ListedObjects
+    from vae_serve.sources.objects.pictures import ListedObjects
 
     folder, _, last = stored.url.key.rpartition("/")
     names = PackedNames([last.encode()])
@@ -111,7 +111,7 @@ def _object(stored: "Stored", name: str) -> "Found":
 
 def _prefix(url: ObjectUrl, excluded: tuple[ObjectUrl, ...], told: Told) -> "Found":
     from vae_serve.sources.files import known_extensions, passed_over
-    from vae_serve.sources.object_listing import listed
+    from vae_serve.sources.objects.listing import listed
 
     pictures, tables, skipped = listed(url, excluded, told)
     if pictures.names.count:
@@ -119,14 +119,14 @@ def _prefix(url: ObjectUrl, excluded: tuple[ObjectUrl, ...], told: Told) -> "Fou
         return msgspec.structs.replace(pictures, skipped=skipped)
     if not tables:
         raise SourceError(f"{url} holds no pictures{passed_over(skipped)}; known are {known_extensions()}")
-    from vae_serve.sources.stored_tables import described
+    from vae_serve.sources.remote_tables import described
 
     return described(tables)
 
 
 def _pattern(url: ObjectUrl, excluded: tuple[ObjectUrl, ...], told: Told) -> "Found":
     from vae_serve.sources.files import known_extensions, passed_over
-    from vae_serve.sources.object_listing import listed
+    from vae_serve.sources.objects.listing import listed
     from vae_serve.sources.patterns import fitting
 
     parts = url.key.split("/")
@@ -141,7 +141,7 @@ def _pattern(url: ObjectUrl, excluded: tuple[ObjectUrl, ...], told: Told) -> "Fo
 
 def _try_reading(url: ObjectUrl, pictures: "ListedObjects") -> None:
     """Raises SourceError where the store lists pictures that it does not let anybody read: three out of all."""
-    from vae_serve.sources.bucket import refusal
+    from vae_serve.sources.objects.bucket import refusal
 
     count = pictures.names.count
     refusals = []

@@ -21,7 +21,7 @@ from vae_serve.sources.parquet import ARROW_ERRORS
 from vae_serve.sources.regular import file_stamp, regular_file
 
 if TYPE_CHECKING:
-    from vae_serve.sources.stored import Stored
+    from vae_serve.sources.objects.stored import Stored
 
 _COLUMNS = ("image", "img", "bytes", "png", "jpg", "jpeg")
 _LABELS = ("label", "labels", "class", "fine_label")

@@ -68,7 +68,7 @@ def _read_member(file: Readable, place: Place) -> bytes:
 @contextmanager
 def _opened(path: "ArchivePath") -> Iterator[tuple[Readable, Stamp]]:
     if not isinstance(path, Path):
-        from vae_serve.sources.stored_file import StoredFile
+        from vae_serve.sources.objects.file import StoredFile
 
         yield StoredFile(path), path.stamp  # which nothing is read of here
         return

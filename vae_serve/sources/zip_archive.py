@@ -20,7 +20,7 @@ from vae_serve.sources.zip_directory import MEMBER_AHEAD, Entry, entries, local_
 
 if TYPE_CHECKING:
     from vae_serve.sources.members import ArchivePath
-    from vae_serve.sources.stored_file import StoredFile
+    from vae_serve.sources.objects.file import StoredFile
 
 _LONGEST_TARGET = 4096  # bytes of a symbolic link
 
@@ -35,7 +35,7 @@ class ZipSource:
         """The file for each of some entries, their headers being at hand."""
         if isinstance(self.path, Path) or not others:
             return repeat(file)
-        from vae_serve.sources.pieces import Pieces
+        from vae_serve.sources.objects.pieces import Pieces
 
         starts, names = np.array([(entry.place.offset, entry.place.name_length) for entry in others], np.int64).T
         pieces = Pieces(cast("StoredFile", file), starts, starts + names + MEMBER_AHEAD)
@@ -66,7 +66,7 @@ class ZipSource:
 @contextmanager
 def _opened(path: "ArchivePath") -> Iterator[tuple[Readable, Stamp]]:
     if not isinstance(path, Path):
-        from vae_serve.sources.stored_file import StoredFile
+        from vae_serve.sources.objects.file import StoredFile
 
         yield StoredFile(path), path.stamp
         return

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from vae_serve.errors import SourceError
 from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.npy import ArrayFile, Header, array_in
-from vae_serve.sources.stored import Stored
-from vae_serve.sources.stored_file import StoredFile
+from vae_serve.sources.objects.file import StoredFile
+from vae_serve.sources.objects.stored import Stored
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import ImageError
-from vae_serve.sources.ahead import Ahead
-from vae_serve.sources.bucket import whole
 from vae_serve.sources.files import Stamp
 from vae_serve.sources.names import Labels, Names, first_folders
+from vae_serve.sources.objects.ahead import Ahead
+from vae_serve.sources.objects.bucket import whole
 from vae_serve.storage.object_url import ObjectUrl
 
 Stamps = npt.NDArray[np.int64]  # (n, 2): size in bytes, time of change in ns

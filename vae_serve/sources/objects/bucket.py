@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from vae_serve.errors import ImageError, MissingExtra, SourceError, SourceLost, UsageError
 from vae_serve.sources.described import changed
 from vae_serve.sources.files import FILE_LIMIT
-from vae_serve.sources.stored import Stored, nanoseconds
+from vae_serve.sources.objects.stored import Stored, nanoseconds
 from vae_serve.storage import object_client
 from vae_serve.storage.object_failure import failure
 from vae_serve.storage.object_url import ObjectUrl

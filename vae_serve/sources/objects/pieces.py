@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_serve.sources.ahead import Ahead
-from vae_serve.sources.bucket import part
+from vae_serve.sources.objects.ahead import Ahead
+from vae_serve.sources.objects.bucket import part
+from vae_serve.sources.objects.file import StoredFile
 from vae_serve.sources.readable import Readable
-from vae_serve.sources.stored_file import StoredFile
 
 Offsets = npt.NDArray[np.int64]
 

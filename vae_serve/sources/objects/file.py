@@ -3,9 +3,9 @@
 import threading
 from collections import deque
 
-from vae_serve.sources.ahead import BYTES, REQUESTS, Piece, begin
-from vae_serve.sources.bucket import part
-from vae_serve.sources.stored import Stored
+from vae_serve.sources.objects.ahead import BYTES, REQUESTS, Piece, begin
+from vae_serve.sources.objects.bucket import part
+from vae_serve.sources.objects.stored import Stored
 
 _LARGE = 1 << 16  # bytes of a read that others like it may follow
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from vae_serve.errors import SourceError
-from vae_serve.sources.ahead import begin
-from vae_serve.sources.stored import Stored
-from vae_serve.sources.stored_file import StoredFile
+from vae_serve.sources.objects.ahead import begin
+from vae_serve.sources.objects.file import StoredFile
+from vae_serve.sources.objects.stored import Stored
 from vae_serve.sources.tables import Table, TableFile
 
 

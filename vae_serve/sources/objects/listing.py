@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_serve.errors import SourceError
-from vae_serve.sources.bucket import client, client_errors
 from vae_serve.sources.listing import is_picture
 from vae_serve.sources.names import PackedNames
-from vae_serve.sources.object_pictures import ListedObjects, Stamps
+from vae_serve.sources.objects.bucket import client, client_errors
+from vae_serve.sources.objects.pictures import ListedObjects, Stamps
+from vae_serve.sources.objects.stored import Stored, nanoseconds
 from vae_serve.sources.own_process import Told
-from vae_serve.sources.stored import Stored, nanoseconds
 from vae_serve.storage.object_failure import failure
 from vae_serve.storage.object_url import ObjectUrl
 
