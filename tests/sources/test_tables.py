@@ -130,3 +130,29 @@ def test_parquet_files_that_are_not_alike_are_refused(tmp_path):
 def test_a_table_without_rows_is_refused(tmp_path):
     with pytest.raises(SourceError, match="has no rows"):
         open_source(str(write(tmp_path / "x.parquet", image=pa.array([], pa.binary()))))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "struct"])
+def test_parquet_gives_its_rows_in_order_across_row_groups(tmp_path, kind):
+    files = [b"%d" % row for row in range(10)]
+    column = files if kind == "bytes" else [{"bytes": file, "path": "x"} for file in files]
+    pq.write_table(pa.table({"image": column, "label": list(range(10))}), tmp_path / "x.parquet", row_group_size=3)
+    source = open_source(str(tmp_path / "x.parquet"))
+    assert names_of(source)[:2] == ["00000000", "00000001"]
+    assert list(source.read(range(2, 8))) == files[2:8]
+    assert list(source.read(range(0, 2))) == files[:2]
+    assert source.labels(range(8, 10)).texts() == [b"8", b"9"]
+
+
+def test_a_null_in_parquet_is_a_row_of_its_own(tmp_path):
+    pq.write_table(pa.table({"image": pa.array([b"a", None, b"c"])}), tmp_path / "x.parquet")
+    assert contents_of(open_source(str(tmp_path / "x.parquet"))) == [b"a", "empty", b"c"]
+
+
+def test_parquet_without_pictures_is_refused(tmp_path):
+    pq.write_table(pa.table({"number": [1]}), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match=r"no columns of pictures .* among number"):
+        open_source(str(tmp_path / "x.parquet"))
+    (tmp_path / "y.parquet").write_text("not Parquet")
+    with pytest.raises(SourceError, match="cannot be read as Parquet"):
+        open_source(str(tmp_path / "y.parquet"))
