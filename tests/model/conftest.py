@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from vae_serve.errors import BundleError
 from vae_serve.model import bundle
+from vae_serve.model.verify import verify
 
 PACKAGED = bundle.find(None, exports=Path("nowhere"))
 
@@ -59,6 +61,13 @@ def make_schema_1(folder: Path) -> Path:
     (folder / bundle.MANIFEST).write_text(json.dumps(as_schema_1(fields)), encoding="utf-8")
     (folder / "encoder.uint8.onnx").unlink()
     return folder
+
+
+def refused(folder: Path, *words: str) -> None:
+    """A bundle is refused, with these words in the sentence."""
+    with pytest.raises(BundleError) as caught:
+        verify(folder)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
 
 
 @pytest.fixture
