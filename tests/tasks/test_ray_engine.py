@@ -144,7 +144,7 @@ def job(cluster, work, request) -> Iterator[Job]:
 def test_a_machine_that_is_of_no_cluster_is_told_how_to_start_one(work):
     """The first test here: Ray finds a cluster by the processes of the machine, and the next ones start some."""
     ran = subprocess.run(
-        [sys.executable, "-m", "vae_serve", "embed", "images.npy", "--out", "none", "--engine", "ray", "-q"],
+        [sys.executable, "-m", "vae_serve", "embed", "images.npy", "--out", "no-cluster", "--engine", "ray", "-q"],
         cwd=work,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(work), "RAY_ADDRESS": ""},
         capture_output=True,
