@@ -31,17 +31,19 @@ def test_a_row_of_the_record_is_replaced_in_its_place(tmp_path):
     module.RECORD = tmp_path / "versions.md"
     module.RECORD.write_text("# Versions\n\n| Python | versions | tests |\n|--|--|--|\n\nafter\n")
     for version, end, tests in (
-        ("3.12", "newest", "b"),
-        ("3.11", "newest", "old"),
-        ("3.12", "oldest", "a"),
-        ("3.11", "newest", "c"),
+        ("3.12", "newest", "all: b"),
+        ("3.11", "newest", "all: old"),
+        ("3.12", "oldest", "all: a"),
+        ("3.12", "oldest", "without TensorFlow, `-x`: d"),
+        ("3.11", "newest", "all: c"),
     ):
         module.record(version, end, {"python": f"{version}.1", "tests": tests, "when": "2026-01-01"})
     lines = module.RECORD.read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| 3.")]
     assert [(row[0], row[1], row[-2]) for row in cells] == [
-        ("3.11.1", "newest", "c"),
-        ("3.12.1", "oldest", "a"),
-        ("3.12.1", "newest", "b"),
+        ("3.11.1", "newest", "all: c"),
+        ("3.12.1", "oldest", "all: a"),
+        ("3.12.1", "oldest", "without TensorFlow, `-x`: d"),
+        ("3.12.1", "newest", "all: b"),
     ]
     assert lines[-1] == "after"
