@@ -22,12 +22,11 @@ import msgspec
 
 from vae_serve.errors import BundleError
 from vae_serve.model import onnx
-from vae_serve.model.files import Folder, open_folder
+from vae_serve.model.files import Files, open_folder
 from vae_serve.model.memory import CallMemory
 
 if TYPE_CHECKING:
     from vae_serve.model.manifest import FileEntry, GraphSpec, Manifest
-    from vae_serve.model.objects import ObjectFolder
     from vae_serve.storage.object_url import Place
 
 AnyPlace = TypeVar("AnyPlace", bound="Place | str")
@@ -100,7 +99,7 @@ def read_manifest(file: Path) -> "Manifest":
 
 
 @contextmanager
-def _opened(path: "Place") -> Iterator["Folder | ObjectFolder"]:
+def _opened(path: "Place") -> Iterator[Files]:
     if not isinstance(path, Path):
         from vae_serve.model.objects import open_objects
 
@@ -114,7 +113,7 @@ def _opened(path: "Place") -> Iterator["Folder | ObjectFolder"]:
         raise BundleError(f"{path} is not a bundle: there is no such folder") from None
 
 
-def _read_manifest(folder: "Folder | ObjectFolder", name: str = MANIFEST) -> "Manifest":
+def _read_manifest(folder: Files, name: str = MANIFEST) -> "Manifest":
     try:
         contents = folder.read(name, MANIFEST_LIMIT)
     except FileNotFoundError:
@@ -124,9 +123,7 @@ def _read_manifest(folder: "Folder | ObjectFolder", name: str = MANIFEST) -> "Ma
     return manifest_file.parse(contents, str(folder.path / name))
 
 
-def _graph(
-    folder: "Folder | ObjectFolder", entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest"
-) -> tuple[bytes, CallMemory]:
+def _graph(folder: Files, entry: "FileEntry", spec: "GraphSpec", manifest: "Manifest") -> tuple[bytes, CallMemory]:
     """The bytes of a graph that agrees with the manifest, and what a call takes."""
     contents = folder.read_checked(entry.path, entry.bytes, entry.sha256)
     where = folder.path / entry.path

@@ -1,5 +1,7 @@
 """The one opener for files of a bundle: plain files below an opened folder, bounded, hashed while they are read.
 
+`model.objects` has the same for a bundle in an object store.
+
 Every component of a path is opened relative to the folder before it and never through a link, so a change of the
 folder in the meantime cannot lead out of it. Anything but a plain file (a link, a pipe, a device, a socket) is an error
 at once: nothing here waits for the writer of a pipe.
@@ -8,12 +10,17 @@ at once: nothing here waits for the writer of a pipe.
 import hashlib
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import BundleError
 from vae_serve.storage.regular import CHUNK, chunks, open_regular, require_regular
+
+if TYPE_CHECKING:
+    from vae_serve.storage.object_url import Place
 
 ENTRIES = 4096  # files and folders under one folder
 DEPTH = 8  # of folders within each other
@@ -21,12 +28,25 @@ DEPTH = 8  # of folders within each other
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Folder:
-    """An opened folder; see `open_folder`."""
+class Files(ABC):
+    """The files of a bundle, wherever they are."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
+    path: "Place"
+
+    @abstractmethod
+    def files(self) -> Iterator[str]:
+        """The relative path of every file, with forward slashes.
+
+        Raises:
+            BundleError: there is a link, a pipe or the like, or more than anybody needs.
+        """
+
+    @abstractmethod
+    def _chunks(self, path: str, limit: int, most: int, exactly: bool = False) -> Iterator[bytes]:
+        """The contents: at most `limit` bytes, or just as many, about `most` at a time.
+
+        The size is checked before and while reading.
+        """
 
     def read(self, path: str, limit: int) -> bytes:
         """A file of at most `limit` bytes.
@@ -39,9 +59,8 @@ class Folder:
 
     def read_checked(self, path: str, size: int, sha256: str) -> bytes:
         """A file of which size and SHA-256 are known. Raises BundleError where it is another."""
-        contents = b"".join(
-            self._chunks_of_size(path, size, size + 1)
-        )  # one read: joining parts would take twice as much
+        # one read: joining parts would take twice as much
+        contents = b"".join(self._chunks_of_size(path, size, size + 1))
         self._require(path, hashlib.sha256(contents).hexdigest(), sha256)
         return contents
 
@@ -56,12 +75,26 @@ class Folder:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def files(self) -> Iterator[str]:
-        """The relative path of every file, with forward slashes.
+    def _chunks_of_size(self, path: str, size: int, most: int) -> Iterator[bytes]:
+        try:
+            yield from self._chunks(path, size, most, exactly=True)
+        except FileNotFoundError:
+            raise BundleError(f"{self.path / path} is missing") from None
 
-        Raises:
-            BundleError: there is a link, a pipe or the like, or more than anybody needs.
-        """
+    def _require(self, path: str, digest: str, sha256: str) -> None:
+        if digest != sha256:
+            raise BundleError(f"{self.path / path} is not the file that the manifest names: its SHA-256 differs")
+
+
+class Folder(Files):
+    """An opened folder; see `open_folder`."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path: Path = path
+        self._descriptor = descriptor
+
+    def files(self) -> Iterator[str]:
+        """As `Files.files`."""
         left = ENTRIES
         waiting = [PurePosixPath()]
         while waiting:
@@ -79,17 +112,7 @@ class Folder:
                         self._require_plain(inner, mode)
                         yield inner.as_posix()
 
-    def _chunks_of_size(self, path: str, size: int, most: int) -> Iterator[bytes]:
-        try:
-            yield from self._chunks(path, size, most, exactly=True)
-        except FileNotFoundError:
-            raise BundleError(f"{self.path / path} is missing") from None
-
     def _chunks(self, path: str, limit: int, most: int, exactly: bool = False) -> Iterator[bytes]:
-        """The contents: at most `limit` bytes, or just as many, `most` at a time.
-
-        The size is checked before and while reading.
-        """
         relative = PurePosixPath(path)
         where = self.path / relative
         try:
@@ -141,10 +164,6 @@ class Folder:
             require_regular(mode)
         except OSError as error:
             raise BundleError(f"{self.path / relative} cannot be read: {error.strerror}") from error
-
-    def _require(self, path: str, digest: str, sha256: str) -> None:
-        if digest != sha256:
-            raise BundleError(f"{self.path / path} is not the file that the manifest names: its SHA-256 differs")
 
 
 @contextmanager
