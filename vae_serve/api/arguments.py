@@ -3,7 +3,6 @@
 Options are named in messages as the command line has them (`--batch`); a program gives them as keywords (`batch=`).
 """
 
-import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,16 +23,12 @@ def option(name: str) -> str:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number, NumPy's included."""
-    wanted = f"give a whole number from {least}" + (f" to {most}" if most is not None else "")
+    from vae_serve.model import arguments
+
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
-    except TypeError:
-        raise UsageError(f"{option(name)} {_brief(value)}: {wanted}") from None
-    if number < least or (most is not None and number > most):
-        raise UsageError(f"{option(name)} {number}: {wanted}")
-    return number
+        return arguments.whole(option(name), value, least, most)
+    except InputError as error:
+        raise UsageError(str(error)) from None
 
 
 def seed(value: object) -> int:

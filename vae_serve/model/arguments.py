@@ -136,7 +136,7 @@ def _physical_memory() -> float:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number, NumPy's included."""
-    wanted = f"give a whole number of {least}..{most}" if most is not None else f"give a whole number, {least} or more"
+    wanted = f"give a whole number from {least}" + (f" to {most}" if most is not None else "")
     try:
         if isinstance(value, bool | np.ndarray):
             raise TypeError

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from vae_serve.images.pixels import Bytes, to_bytes
 from vae_serve.jobs.decode_lanes import DecodedRows, rows_within
-from vae_serve.jobs.decoding import DecodedBatch, Failure, labels_of
+from vae_serve.jobs.decoding import labels_of
 from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import Shard
 from vae_serve.jobs.task import ShardResult
@@ -21,7 +20,7 @@ from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.tasks.checks import not_finite
 from vae_serve.tasks.opened_model import opened_model
-from vae_serve.tasks.picture_work import PictureSpec, PictureWork
+from vae_serve.tasks.picture_work import PictureRows, PictureSpec, PictureWork
 from vae_serve.tasks.source_plan import lengths_sha256
 
 if TYPE_CHECKING:
@@ -68,27 +67,14 @@ class EmbedSpec(PictureSpec, frozen=True):
         return max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
 
 
-class EncodedRows(msgspec.Struct):
-    """What became of some neighbouring rows."""
+class EncodedRows(PictureRows, frozen=True):
+    """With their vectors."""
 
-    decoded: DecodedBatch
     outputs: dict[str, Floats]
     """Each (n, d)."""
-    failures: dict[int, Failure]
-    """By row of the job."""
     pixels: Bytes | None
     """(n, H, W, C), where the result shows the pictures."""
     infer_seconds: float
-
-    @property
-    def rows(self) -> range:
-        """Rows of the job."""
-        return self.decoded.rows
-
-    @property
-    def failed(self) -> int:
-        """How many of them have no vectors."""
-        return len(self.failures)
 
 
 class EmbedWork(PictureWork[EmbedSpec]):
@@ -114,7 +100,7 @@ class EmbedWork(PictureWork[EmbedSpec]):
         kept = None
         if self.spec.result.has_sprite:
             kept = pixels.copy() if pixels.dtype == np.uint8 else to_bytes(pixels)
-        return EncodedRows(decoded, outputs, failures, kept, seconds)
+        return EncodedRows(decoded, failures, outputs, kept, seconds)
 
     def columns(self, shard: Shard, pieces: list[EncodedRows]) -> "dict[str, pa.Array]":
         """A shard's columns, in the documented order."""

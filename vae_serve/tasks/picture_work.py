@@ -8,6 +8,7 @@ import msgspec
 
 from vae_serve.images.pixels import PixelRule
 from vae_serve.jobs.decode_lanes import DecodedRows, DecodeLanes
+from vae_serve.jobs.decoding import DecodedBatch, Failure
 from vae_serve.jobs.plan import Plan, Shard
 from vae_serve.model.bundle import Bundle
 from vae_serve.sources.arrays import Arrays
@@ -40,6 +41,24 @@ class PictureSpec(msgspec.Struct, frozen=True):
     def rows_per_batch(self, source: Pictures | Arrays) -> int:
         """How many rows are decoded in one go."""
         raise NotImplementedError
+
+
+class PictureRows(msgspec.Struct, frozen=True):
+    """What became of some neighbouring pictures."""
+
+    decoded: DecodedBatch
+    failures: dict[int, Failure]
+    """By row of the job."""
+
+    @property
+    def rows(self) -> range:
+        """Rows of the job."""
+        return self.decoded.rows
+
+    @property
+    def failed(self) -> int:
+        """How many of them have no result."""
+        return len(self.failures)
 
 
 SpecT = TypeVar("SpecT", bound=PictureSpec)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -13,7 +12,7 @@ from vae_serve.evaluate.metrics import bernoulli_nats
 from vae_serve.images import png
 from vae_serve.images.pixels import Bytes, PixelRule, tile, to_bytes, to_model
 from vae_serve.jobs.decode_lanes import DecodedRows
-from vae_serve.jobs.decoding import DecodedBatch, Failure, labels_of
+from vae_serve.jobs.decoding import labels_of
 from vae_serve.jobs.folder import Count, Fields
 from vae_serve.jobs.plan import STATE, Shard
 from vae_serve.jobs.task import ShardResult
@@ -22,7 +21,7 @@ from vae_serve.sources.arrays import Arrays
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
 from vae_serve.tasks.checks import not_finite
-from vae_serve.tasks.picture_work import PictureSpec, PictureWork
+from vae_serve.tasks.picture_work import PictureRows, PictureSpec, PictureWork
 from vae_serve.tasks.source_plan import lengths_sha256
 
 Doubles = npt.NDArray[np.float64]
@@ -84,13 +83,9 @@ class ReconstructSpec(PictureSpec, frozen=True):
         return per_sheet(self.rule)
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """The pictures of one sheet."""
+class Sheet(PictureRows, frozen=True):
+    """The pictures of one sheet. A failure may be of the reading or of the networks."""
 
-    decoded: DecodedBatch
-    failures: dict[int, Failure]
-    """By row of the job."""
     image: bytes
     """A PNG file: pairs, the original left and its reconstruction right."""
     fine: npt.NDArray[np.bool_]
@@ -99,16 +94,6 @@ class Sheet:
     """(n,) of pixels 0..1."""
     reconstruction: Doubles
     """(n,) nats."""
-
-    @property
-    def rows(self) -> range:
-        """Rows of the job."""
-        return self.decoded.rows
-
-    @property
-    def failed(self) -> int:
-        """How many could not be read."""
-        return len(self.failures)
 
 
 class ReconstructWork(PictureWork[ReconstructSpec]):
