@@ -311,7 +311,7 @@ def _unseal(data: bytes) -> bytes:
     """The JSON within a sealed job."""
     import pyarrow.parquet as pq
 
-    return bytes(pq.read_metadata(io.BytesIO(data)).metadata[_SEALED_KEY])
+    return (pq.read_metadata(io.BytesIO(data)).metadata or {})[_SEALED_KEY]
 
 
 def _seal(state: bytes) -> bytes:

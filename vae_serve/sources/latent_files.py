@@ -8,7 +8,7 @@ import stat
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from vae_serve.sources import npz
 from vae_serve.sources.npy import MAGIC, ArrayFile, open_array
 from vae_serve.sources.readable import LocalFile, read_at
 from vae_serve.sources.regular import regular_file, status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = npt.NDArray[Any]
 LatentArray = Array | ArrayFile
@@ -233,11 +236,11 @@ def _read_parquet(paths: Sequence[Path]) -> Array:
     )
 
 
-def _vectors(table: Any) -> Array:
+def _vectors(table: "pa.Table") -> Array:
     """A table's column of vectors, or its columns of numbers, (n, d)."""
     from vae_serve.sources import parquet
 
-    titles = [str(title) for title in table.column_names]
+    titles = table.column_names
     name = next(
         (name for name in _NAMES if titles.count(name) == 1 and parquet.is_vectors(table.field(name).type)), None
     )

@@ -21,9 +21,9 @@ def read_tables(files: Iterable[Path | BinaryIO]) -> Iterator[pa.Table]:
         yield pq.read_table(file, use_threads=False, memory_map=isinstance(file, Path))
 
 
-def is_vectors(kind: Any) -> bool:
+def is_vectors(kind: pa.DataType) -> bool:
     """Whether a column's type is one of lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def values(column: pa.ChunkedArray, size: int | None = None, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -42,6 +42,7 @@ def values(column: pa.ChunkedArray, size: int | None = None, dtype: npt.DTypeLik
     for chunk in column.chunks:
         rows = np.full((len(chunk), size), np.nan, dtype)
         valid = np.asarray(chunk.is_valid())
-        rows[valid] = np.asarray(chunk.flatten(), dtype).reshape(np.count_nonzero(valid), size)  # of nulls alone: 0, 0
+        flat = np.asarray(pc.list_flatten(chunk), dtype)  # without the nulls
+        rows[valid] = flat.reshape(np.count_nonzero(valid), size)  # of nulls alone: 0, 0
         parts.append(rows)
     return np.concatenate(parts) if parts else np.empty((0, size), dtype)

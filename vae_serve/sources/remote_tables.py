@@ -4,7 +4,8 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+
+import pyarrow.parquet as pq
 
 from vae_serve.errors import SourceError
 from vae_serve.sources.objects.ahead import begin
@@ -17,8 +18,7 @@ from vae_serve.sources.tables import Table, TableFile
 class StoredTable:
     """Parquet files whose footers have been read, as one table; or those of them that some rows lie in."""
 
-    files: tuple[tuple[Stored, Any], ...]
-    """Each with its `pyarrow.parquet.FileMetaData`."""
+    files: tuple[tuple[Stored, pq.FileMetaData], ...]
     count: int
     """Rows of the whole table."""
     mark: str

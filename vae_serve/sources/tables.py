@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,9 @@ class LocalTable(Table):
 class TableFile:
     """An opened Parquet file, its columns found."""
 
-    def __init__(self, path: "Path | Stored", source: Callable[[], Any], metadata: Any = None) -> None:
+    def __init__(
+        self, path: "Path | Stored", source: Callable[[], Path | RawIOBase], metadata: pq.FileMetaData | None = None
+    ) -> None:
         """`source`: what Arrow opens; with `metadata`, which is the file's own, nothing is read yet.
 
         Raises:
@@ -178,11 +181,11 @@ class _Column:
     next that are asked for lie among or after them.
     """
 
-    def __init__(self, file: Any, name: str, leaf: str) -> None:
+    def __init__(self, file: pq.ParquetFile, name: str, leaf: str) -> None:
         self._file, self._name, self._leaf = file, name, leaf
         self._group, self._start = -1, 0
         self._values: list[Any] = []  # from row `_start` of the group on
-        self._batches: Iterator[Any] = iter(())
+        self._batches: Iterator[pa.RecordBatch] = iter(())
 
     def read(self, group: int, rows: range) -> tuple[list[Any], str]:
         """The values of some rows of a row group: of all of them, or of those before damage, and what that is."""
@@ -206,7 +209,7 @@ class _Column:
         return values, why
 
 
-def _stored(kind: Any) -> Any:
+def _stored(kind: pa.DataType) -> pa.DataType:
     """A column's type without a dictionary or an extension's name around it."""
     while True:
         if pa.types.is_dictionary(kind):
@@ -217,17 +220,17 @@ def _stored(kind: Any) -> Any:
             return kind
 
 
-def _is_bytes(kind: Any) -> bool:
+def _is_bytes(kind: pa.DataType) -> bool:
     kind = _stored(kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     kind = _stored(kind)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _contents(kind: Any) -> Any:
+def _contents(kind: pa.DataType) -> pa.DataType | None:
     """The type of a picture's bytes: of a struct that of its field `bytes`, None where it has none."""
     kind = _stored(kind)
     if not pa.types.is_struct(kind):
@@ -236,12 +239,12 @@ def _contents(kind: Any) -> Any:
     return kind.field(at).type if at >= 0 else None
 
 
-def _image_column(path: object, schema: Any) -> str:
+def _image_column(path: object, schema: pa.Schema) -> str:
     contents = [(field.name, _contents(field.type)) for field in schema]
     fitting = [name for name, kind in contents if kind is not None and _is_bytes(kind)]
     called = [name for word in _COLUMNS for name in fitting if name.lower() == word]
     if called or len(fitting) == 1:
-        name = str((called or fitting)[0])
+        name = (called or fitting)[0]
         if schema.names.count(name) > 1:
             raise SourceError(f"{path} has two columns called {name}")
         return name
