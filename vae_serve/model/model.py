@@ -168,17 +168,22 @@ class Model:
         require_finite_points(points, "z")
 
         def keep(start: int, outputs: list[Array]) -> None:
+            nonlocal images
             image = outputs[0]
-            room = images[start : start + len(image)]
-            in_range = image.dtype == np.uint8 or are_0_to_1(image)
+            wanted = image.dtype == images.dtype
+            in_range = (wanted and not check) or image.dtype == np.uint8 or are_0_to_1(image)
             if check and not in_range:
                 _require_finite(image, points[start:])
-            if image.dtype == images.dtype:
-                room[:] = image
-            elif dtype == "uint8":
-                to_bytes(image, room, in_range=in_range)
+            if not wanted:
+                room = images[start : start + len(image)]
+                if dtype == "uint8":
+                    to_bytes(image, room, in_range=in_range)
+                else:
+                    to_model(image, room)
+            elif len(image) == len(images):  # all of them: new arrays in C order already
+                images = image
             else:
-                to_model(image, room)
+                images[start : start + len(image)] = image
 
         self._run("decoder", session, points, keep)
         return images

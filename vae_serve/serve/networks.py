@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_serve.errors import BundleError
+from vae_serve.images.pixels import are_0_to_1
 from vae_serve.model.manifest import Graph, PixelType, Role, TensorSpec
 from vae_serve.model.model import BATCH, Model
 from vae_serve.serve.answers import Refusal
@@ -80,7 +81,7 @@ class Network:
         if rows.dtype == np.uint8:
             return
         if self.role == "encoder":
-            if not (rows.min() >= 0 and rows.max() <= 1):  # false for NaN, too
+            if not (are_0_to_1(rows) or (rows.min() >= 0 and rows.max() <= 1)):  # false for NaN, too
                 raise _out_of_range(rows)
         elif not np.isfinite(rows).all():
             at = int(np.argmin(np.isfinite(rows).all(axis=1)))
