@@ -197,8 +197,8 @@ def test_the_example_of_an_endpoint_in_contributing_is_one():
     served = load(ROOT / "exports/mnist")
 
     def asked(query: bytes) -> Answer:
-        scope = {"method": "GET", "path": "/v1/norm", "headers": [], "query_string": query}
-        answering = example("async def norm(")["norm"](None, served, Request(scope, None, Room(0)))
+        request = Request("GET", "/v1/norm", query, {}, None, Room(0), lambda _: None)
+        answering = example("async def norm(")["norm"](None, served, request)
         with pytest.raises(StopIteration) as answer:
             answering.send(None)
         return answer.value.value

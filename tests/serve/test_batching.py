@@ -1,10 +1,15 @@
 """Requests share calls, and nobody notices: each caller gets the rows of a call of its own, to the bit."""
 
 import asyncio
+import signal
 import threading
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
+from serving import MNIST, binary, read_all, serving
+from serving import wait_for as wait_until
 
 from vae_serve.model.model import Model
 from vae_serve.serve.answers import Refusal
@@ -15,8 +20,6 @@ from vae_serve.serve.served import load
 
 @pytest.fixture(scope="module")
 def served():
-    from serving import MNIST
-
     return load(MNIST)
 
 
@@ -61,6 +64,25 @@ def test_thousands_of_requests_of_odd_sizes_at_once_get_the_bits_of_calls_of_the
     for (network, rows, _), outputs in zip(requests, answers, strict=True):
         own = model.encode(rows) if network.role == "encoder" else (model.decode(rows),)
         assert [output.tobytes() for output in outputs] == [output.tobytes() for output in own]
+
+
+def test_requests_of_one_row_that_have_come_by_the_same_turn_share_a_call(tmp_path, points, expected):
+    with serving("--model", MNIST, cwd=tmp_path) as service, ExitStack() as stack:
+        callers = [stack.enter_context(service.connect()) for _ in range(16)]
+        service.get("/v2")  # so that all of them are known
+        service.signal(signal.SIGSTOP)
+        state = Path(f"/proc/{service.process.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(") ")[2].startswith("T"), "the service to stand still")
+        for at, caller in enumerate(callers):
+            body, header = binary("z", points[at : at + 1], parameters={"binary_data_output": True})
+            lines = [*(f"{name}: {value}" for name, value in header.items()), f"Content-Length: {len(body)}"]
+            head = "\r\n".join(["POST /v2/models/mnist_decoder/infer HTTP/1.1", "Connection: close", *lines, "", ""])
+            caller.sendall(head.encode() + body)
+        service.signal(signal.SIGCONT)
+        answers = [read_all(caller)[-784 * 4 :] for caller in callers]
+        [stats] = service.get("/v2/models/mnist_decoder/stats").json["model_stats"]
+    assert {batch["batch_size"]: batch["compute_infer"]["count"] for batch in stats["batch_stats"]}[16] == 1
+    assert answers == [image.tobytes() for image in expected.decode(points[:16])]
 
 
 class Recorded:

@@ -3,7 +3,9 @@
 import http.client
 import json
 import socket
+import time
 from contextlib import ExitStack, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,44 @@ def test_requests_one_after_another_without_waiting_are_answered_in_order(hasty)
     answer = said(hasty, sent[:-2] + b"Connection: close\r\n\r\n")
     assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 200, 404, 200, 200]
     assert answer.count(b'{"live":true}') == 2
+
+
+def test_what_is_not_http_after_a_request_is_400_after_that_request_s_answer(hasty):
+    answer = said(hasty, b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\nwhatever\r\n\r\n")
+    first, _, second = answer.partition(b'{"live":true}')
+    assert first.startswith(b"HTTP/1.1 200")
+    refused(second, 400)
+
+
+def test_a_body_in_chunks_that_turn_to_something_else_is_400_and_the_request_is_given_up(hasty):
+    head = b"POST " + DECODER.encode() + b" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    refused(said(hasty, head + b"5\r\nhello\r\n", b"no number\r\n"), 400)
+    wait_for(lambda: "vae_serve_in_flight 1.0" in hasty.get("/metrics").body.decode(), "the request to end")
+
+
+def test_fields_that_follow_a_body_are_not_those_of_the_request_and_are_limited_too(hasty):
+    head = b"POST /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    answer = said(hasty, head + b"X-Request-ID: late\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"x-request-id: late" not in answer
+    refused(said(hasty, head + b"".join(b"X-%d: b\r\n" % at for at in range(20_000))), 431)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /v2/health/live HTTP/1.0\r\n\r\n",
+        b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"GET http://a/v2/health/%6cive HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_a_connection_that_is_not_to_be_kept_is_closed_after_the_answer(hasty, sent):
+    head, _, body = said(hasty, sent, b"what follows is not read").partition(b"\r\n\r\n")
+    fields = head.split(b"\r\n")
+    assert (fields[0], body) == (b"HTTP/1.1 200 OK", b'{"live":true}')
+    assert b"connection: close" in fields
+    [date] = [field for field in fields if field.startswith(b"date: ")]
+    assert abs(parsedate_to_datetime(date[6:].decode()).timestamp() - time.time()) < 60
 
 
 def test_a_caller_who_reads_no_answer_is_let_go(hasty):

@@ -1,6 +1,6 @@
 """The resident service: a bundle's networks over HTTP and gRPC. `server.run` starts it.
 
-    protocol.py, server.py      connections: uvicorn's HTTP with deadlines and limits; start, signals, end
+    protocol.py, server.py      connections: HTTP with deadlines and limits; start, signals, end
     app.py, routes.py           a request finds its endpoint and gets an answer; errors become sentences
     request.py, body.py         what a request is; its body, read and unpacked within limits
     inference.py, tensors.py    the Open Inference Protocol's infer, in JSON and with binary tensors

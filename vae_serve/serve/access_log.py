@@ -32,11 +32,10 @@ class AccessLog:
 
     def write(self, request: Request, status: int, size: int, seconds: float) -> None:
         """One request. The address' parameters are left out: they may hold what is nobody's concern."""
-        client = request.scope.get("client")
         record: dict[str, object] = {
             "time": time.time(),
             "id": request.id,
-            "client": client[0] if client else None,
+            "client": request.client,
             "method": request.method,
             "path": request.path,
             "status": status,

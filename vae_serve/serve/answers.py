@@ -10,16 +10,15 @@ JSON = b"application/json"
 PNG = b"image/png"
 BINARY = b"application/octet-stream"
 
-CLOSE = (b"connection", b"close")  # what follows on the connection is not to be read
-
 
 class Answer:
     """A response: status, media type, body, and header fields beyond those that every response has."""
 
-    __slots__ = ("body", "headers", "media", "status")
+    __slots__ = ("body", "close", "headers", "media", "status")
 
     def __init__(self, body: bytes, media: bytes = JSON, status: int = 200, headers: Headers | None = None) -> None:
         self.body, self.media, self.status, self.headers = body, media, status, headers or []
+        self.close = False  # whether what follows on the connection is not to be read
 
 
 class Refusal(Exception):

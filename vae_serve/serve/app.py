@@ -1,22 +1,19 @@
-"""From a request to its answer, whatever happens in between: the ASGI application."""
+"""From a request to its answer, whatever happens in between."""
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vae_serve.errors import VaeServeError
 from vae_serve.serve import body
 from vae_serve.serve.access_log import AccessLog
-from vae_serve.serve.answers import BINARY, CLOSE, JSON, Answer, Refusal
+from vae_serve.serve.answers import BINARY, JSON, Answer, Refusal
 from vae_serve.serve.metrics import Metrics
-from vae_serve.serve.request import TASK, Receive, Request
+from vae_serve.serve.request import Request
 from vae_serve.serve.routes import Routes
 from vae_serve.serve.served import Served
 from vae_serve.serve.service import Service
-
-Send = Callable[[Any], Awaitable[None]]
 
 GONE = 499  # in metrics and log, in the place of a status: the caller went away before its answer
 WORTH_PACKING = 1 << 10  # bytes of an answer
@@ -40,15 +37,11 @@ class App:
         """From now on requests are answered from this bundle; those that are being answered keep theirs."""
         self.served, self.routes = served, routes
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request) -> Answer:
         """Answers one request. Nothing is raised but that it is cancelled, where the caller goes away."""
         begun = time.perf_counter()
-        service = self.service
-        service.in_flight += 1
-        request = Request(scope, receive, service.room)
         request.id = self._id(request)
-        label, answer = "other", None
-        scope[TASK] = asyncio.current_task()
+        label, answer, status, size = "other", None, GONE, 0
         try:
             try:
                 route = self.routes.find(request.path)
@@ -57,14 +50,14 @@ class App:
             except Refusal as refusal:
                 answer = refusal.answer()
             if not request.complete and (answer.status == 408 or not await body.drop(request)):
-                answer.headers.append(CLOSE)
-            await self._send(request, answer, send)
+                answer.close = True
+            size = len(answer.body)
+            await self._complete(request, answer)
+            status = answer.status
+            return answer
         finally:  # where the caller has gone away, too
-            del scope[TASK]
-            service.in_flight -= 1
             request.release()
             seconds = time.perf_counter() - begun
-            status, size = (answer.status, len(answer.body)) if answer else (GONE, 0)
             self._metrics.observe(label, request.method, status, seconds)
             if self._log.on:
                 self._log.write(request, status, size, seconds)
@@ -87,23 +80,21 @@ class App:
             self._log.fault(request, error)
             raise Refusal(500, "the service has met a fault of its own; its log says which") from error
 
-    async def _send(self, request: Request, answer: Answer, send: Send) -> None:
-        contents = answer.body
+    async def _complete(self, request: Request, answer: Answer) -> None:
+        """Adds the header fields that every answer has, and packs its body where the caller takes it packed."""
         headers = [(b"content-type", answer.media), (b"x-request-id", request.id.encode()), *answer.headers]
-        if len(contents) >= WORTH_PACKING and answer.media in PACKED:
+        if len(answer.body) >= WORTH_PACKING and answer.media in PACKED:
             coding = body.wanted_coding(request)
             headers.append((b"vary", b"accept-encoding"))
             if coding:
-                aside = len(contents) > body.ASIDE
-                contents = (
-                    await asyncio.to_thread(body.pack, contents, coding) if aside else body.pack(contents, coding)
+                aside = len(answer.body) > body.ASIDE
+                answer.body = (
+                    await asyncio.to_thread(body.pack, answer.body, coding) if aside else body.pack(answer.body, coding)
                 )
                 headers.append((b"content-encoding", coding))
         if self._origins:
             headers += self._cors(request)
-        headers.append((b"content-length", str(len(contents)).encode()))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": contents})
+        answer.headers = headers
 
     def _id(self, request: Request) -> str:
         """The caller's, where it is short and plain; else a new one."""

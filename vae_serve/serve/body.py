@@ -9,7 +9,6 @@ from vae_serve.serve.limits import MIB, Limits
 from vae_serve.serve.request import Request
 
 DRAIN_BYTES, DRAIN_SECONDS = 64 * MIB, 2.0  # that are read and dropped of a body too large, so that its answer is seen
-WHOLE = "vae_serve.whole"  # in a request's scope where all of its body has come
 ASIDE = 1 << 18  # bytes that are unpacked in a thread of their own, not on the loop
 
 _WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # of zlib: with gzip's header, with zlib's (RFC 9110, 8.4.1)
@@ -34,14 +33,14 @@ async def read(request: Request, limits: Limits, most: int) -> bytes:
     length = declared(request)
     if length is not None and length > most:
         raise _too_large(most)
-    if request.complete:
-        body = b""
-    elif WHOLE in request.scope:  # no deadline, which would take a tenth of a small request's time
-        body = await _next(request)
-        request.hold(len(body))
-    else:
-        body = await _whole(request, limits, most)
-    request.size = len(body)
+    try:
+        body = await request.arrived(most, limits.body_seconds)
+    except TimeoutError:
+        raise Refusal(
+            408, f"the body did not come within {limits.body_seconds:g} s; send it faster, or in parts"
+        ) from None
+    if body is None:
+        raise _too_large(most)
     if coding == b"identity":
         return body
     unpacked = await _unpacked(body, coding, most)
@@ -56,35 +55,6 @@ def _too_large(most: int) -> Refusal:
     return Refusal(413, f"the body is larger than {most:,} bytes, which is the limit here; send it in parts")
 
 
-async def _next(request: Request) -> bytes:
-    """What has come since."""
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise Refusal(400, "the connection ended within the body")
-    request.complete = not message["more_body"]
-    body: bytes = message["body"]
-    return body
-
-
-async def _whole(request: Request, limits: Limits, most: int) -> bytes:
-    parts: list[bytes] = []
-    total = 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            while not request.complete:
-                part = await _next(request)
-                total += len(part)
-                if total > most:
-                    raise _too_large(most)
-                request.hold(len(part))
-                parts.append(part)
-    except TimeoutError:
-        raise Refusal(
-            408, f"the body did not come within {limits.body_seconds:g} s; send it faster, or in parts"
-        ) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 async def drop(request: Request) -> bool:
     """Reads and drops the rest of a body that is refused; whether that was all of it.
 
@@ -93,11 +63,8 @@ async def drop(request: Request) -> bool:
     """
     if b"expect" in request.headers:
         return False
-    dropped = 0
-    with suppress(TimeoutError, Refusal):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while not request.complete and dropped < DRAIN_BYTES:
-                dropped += len(await _next(request))
+    with suppress(TimeoutError):
+        await request.drop(DRAIN_BYTES, DRAIN_SECONDS)
     return request.complete
 
 

@@ -171,7 +171,7 @@ class GrpcService:
         rows = _rows(request, network, network.rows_limit(self._service.limits.answer_bytes))
         network.check(rows)
         holding.hold(len(rows) * network.output_bytes * 2)  # the outputs and their copy
-        outputs = await network.run(self._service.workers, rows, self._service.alone)
+        outputs = await network.run(self._service.workers, rows)
         described = [
             {
                 "name": network.outputs[at].name,

@@ -1,15 +1,12 @@
 """A request as the endpoints see it."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import asyncio
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from vae_serve.serve.answers import Refusal, brief, busy
 
-Receive = Callable[[], Awaitable[Any]]
-
 MOST_PARAMETERS = 100
-TASK = "vae_serve.task"  # in a request's scope: the task that answers it
 SMALL = 1 << 16  # bytes that a request may take without asking
 
 
@@ -53,19 +50,108 @@ class Holding:
 
 
 class Request(Holding):
-    """Method, path, header fields and parameters. Its body is read by `body.read`."""
+    """Method, path, header fields and parameters, and the body as it comes. `body.read` reads it."""
 
-    __slots__ = ("complete", "headers", "id", "method", "path", "receive", "scope", "size")
+    # fmt: off
+    __slots__ = (
+        "_arrival", "_ask", "_dropping", "_failure", "_most", "_parts", "_unread",
+        "begun", "client", "complete", "given_up", "headers", "id", "keep", "method", "path", "query", "size",
+    )
+    # fmt: on
 
-    def __init__(self, scope: Any, receive: Receive, room: "Room") -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: dict[bytes, bytes],
+        client: str | None,
+        room: Room,
+        ask: "Callable[[Request], None]",
+    ) -> None:
+        """`headers`: names are in lower case. `ask`: is told when the rest of the body is waited for."""
         super().__init__(room)
-        self.scope, self.receive = scope, receive
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])  # names are in lower case; of two alike the last
+        self.method, self.path, self.query, self.headers, self.client = method, path, query, headers, client
         self.id = ""
-        self.size = 0  # of the body, as it came
-        self.complete = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
+        self.keep = True  # whether its connection may have another request
+        self.begun = self.given_up = False  # of the work on it
+        self.size = 0  # of the body as it came, so far
+        self.complete = False  # whether all of the body has come
+        self._ask = ask
+        self._parts: list[bytes] = []  # of the body
+        self._unread = 0  # bytes of them that came before somebody waited
+        self._dropping = False
+        self._arrival: asyncio.Future[None] | None = None  # of the rest, where somebody has waited
+
+    def feed(self, part: bytes) -> int:
+        """A part of the body has come. How many bytes wait to be asked for."""
+        self.size += len(part)
+        if not self._dropping:
+            self._parts.append(part)
+        if self._arrival is None:
+            self._unread += len(part)
+        elif self.size > self._most:
+            self._wake()
+        elif not self._dropping:
+            try:
+                self._hold_body()
+            except Refusal as refusal:
+                self._wake(refusal)
+        return self._unread
+
+    def finish(self) -> None:
+        """All of the body has come."""
+        self.complete = True
+        self._wake()
+
+    async def arrived(self, most: int, seconds: float) -> bytes | None:
+        """All of the body; None where it has more than `most` bytes.
+
+        Raises:
+            TimeoutError: it has not come within so many seconds.
+            Refusal: 503 where memory is short.
+        """
+        if self.size <= most:
+            self._hold_body()
+            if not self.complete:
+                await self._rest(most, seconds)
+        parts, self._parts = self._parts, []
+        if self.size > most:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def drop(self, most: int, seconds: float) -> None:
+        """The rest of the body comes and is dropped, up to `most` bytes.
+
+        Raises:
+            TimeoutError: it has not come within so many seconds.
+        """
+        self._dropping, self._parts = True, []
+        if not self.complete:
+            await self._rest(self.size + most, seconds)
+
+    async def _rest(self, most: int, seconds: float) -> None:
+        """Waits for what is still to come."""
+        loop = asyncio.get_running_loop()
+        self._most, self._unread = most, 0
+        self._failure: Exception | None = None
+        self._arrival = loop.create_future()
+        timer = loop.call_later(seconds, self._wake, TimeoutError())
+        self._ask(self)
+        try:
+            await self._arrival
+        finally:
+            timer.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def _wake(self, failure: Exception | None = None) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._failure = failure
+            self._arrival.set_result(None)
+
+    def _hold_body(self) -> None:
+        self.hold(self.size - self.held)
 
     @property
     def media(self) -> bytes:
@@ -80,7 +166,7 @@ class Request(Holding):
         """
         found: dict[str, str] = {}
         try:
-            query = self.scope["query_string"].decode("ascii")
+            query = self.query.decode("ascii")
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_PARAMETERS, errors="strict")
         except ValueError:
             raise Refusal(400, f"the parameters of the address cannot be read; give {_listed(known)}") from None

@@ -6,11 +6,10 @@ import gc
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 COLLECT_AFTER = 5_000  # new objects: here there is garbage, and it may hold bodies and answers
 BACKLOG = 2048  # connections that the system keeps for us
-EXTRA = ("uvicorn", "httptools", "orjson", "prometheus_client")
+EXTRA = ("httptools", "orjson", "prometheus_client")
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -92,60 +91,26 @@ async def _serve(
     started: Callable[[Started], None],
     say: Callable[[str], None],
 ) -> None:
-    import uvicorn
-
     from vae_serve.serve.access_log import AccessLog
     from vae_serve.serve.app import App
     from vae_serve.serve.endpoints import routes
     from vae_serve.serve.metrics import Metrics
-    from vae_serve.serve.protocol import limited
+    from vae_serve.serve.protocol import Connections
     from vae_serve.serve.reloading import Reloader
     from vae_serve.serve.service import Service
-
-    class Server(uvicorn.Server):
-        """uvicorn's, but signals are heeded below, and the process ends with 0."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            gc.freeze()  # what is there now stays: going through it takes the collector tens of milliseconds
-            gc.set_threshold(COLLECT_AFTER)
-            started(_told(listener, app.served, grpc_port))
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            if grpc is None:
-                await super().shutdown(sockets)
-            else:
-                await asyncio.gather(super().shutdown(sockets), grpc.stop(limits.grace_seconds))
 
     limits = options.limits
     service, metrics, log = Service(limits, options.workers), Metrics(), AccessLog(options.access_log)
     app = App(service, metrics, log, frozenset(origin.encode() for origin in options.origins))
     app.serve(served, routes(service, metrics, served))
-    server = Server(
-        uvicorn.Config(
-            app,
-            loop="asyncio",
-            http=limited(limits),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=int(limits.idle_seconds),
-            timeout_graceful_shutdown=int(limits.grace_seconds),
-        )
-    )
+    connections = Connections(app, limits)
+    told, told_twice = asyncio.Event(), asyncio.Event()
 
     def end() -> None:
-        server.force_exit = server.should_exit  # told twice
-        server.should_exit = service.ending = True
+        if told.is_set():
+            told_twice.set()
+        service.ending = True
+        told.set()
 
     grpc, grpc_port = None, None
     if options.grpc_port is not None:
@@ -168,7 +133,15 @@ async def _serve(
     if options.watch:
         begin(reloader.watch)
     try:
-        await server.serve([listener])
+        server = await loop.create_server(connections, sock=listener, backlog=BACKLOG)
+        gc.freeze()  # what is there now stays: going through it takes the collector tens of milliseconds
+        gc.set_threshold(COLLECT_AFTER)
+        started(_told(listener, app.served, grpc_port))
+        await told.wait()
+        server.close()
+        endings = [connections.end(), *([grpc.stop(limits.grace_seconds)] if grpc else [])]
+        ended: list[asyncio.Future[Any]] = [asyncio.gather(*endings), loop.create_task(told_twice.wait())]
+        await asyncio.wait(ended, timeout=limits.grace_seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in [*running]:
             task.cancel()
