@@ -117,6 +117,30 @@ async def wait_for(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 60)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "alone", "on_the_loop"),
+    [(1e-4, False, True), (1e-3, False, False), (1e-3, True, True), (1e-2, True, False)],
+)
+def test_a_call_runs_on_the_loop_where_it_is_short_or_nothing_else_is_there_and_it_is_not_long(
+    seconds, alone, on_the_loop
+):
+    def network(rows):
+        threads.append(threading.get_ident())
+        return (rows,)
+
+    threads: list[int] = []
+    lane = Lane(network, 4, np.zeros((4, 1)))
+    lane._call, lane._row = seconds, 0.0
+
+    async def main():
+        workers = Workers(1, 100, 600)
+        await workers.run(lane, rows(1), alone)
+        workers.stop()
+
+    asyncio.run(main())
+    assert (threads[-1] == threading.get_ident()) == on_the_loop
+
+
 def test_what_waits_when_the_worker_is_free_goes_together_cut_at_the_best_batch():
     async def main():
         network = Recorded()

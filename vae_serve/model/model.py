@@ -1,6 +1,7 @@
 """`Model`: a bundle's networks over arrays. The one place that knows pixel types, batches, threads and variants."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -125,9 +126,7 @@ class Model:
         pixels: PixelType = "uint8" if rows.dtype == np.uint8 else "float32"
         graph = self._graph("encoder", pixels)
         session = self._session(graph)
-        given = graph.inputs[0].dtype
-
-        convert = None if given == pixels else to_model if pixels == "uint8" else to_bytes
+        convert = _conversion(graph, pixels)
         shape = len(rows), self._bundle.manifest.latent_dim
         z_mean, z_log_var = room_for(shape, np.float32, "images"), room_for(shape, np.float32, "images")
         if check and rows.dtype != np.uint8:
@@ -187,6 +186,22 @@ class Model:
 
         self._run("decoder", session, points, keep)
         return images
+
+    def prepared(self, role: Role, pixels: PixelType) -> Callable[[Array], tuple[Array, ...]]:
+        """A network as a function of one batch, for this package: what `encode` and `decode` do without their checks.
+
+        It takes what the network takes, float32 or, the encoder, images of `pixels`, and gives what it gives: the
+        decoder's floats or bytes as its graph has them. Rows that are out of range are not noticed, nor is NaN.
+
+        Raises:
+            BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
+        """
+        graph = self._graph(role, pixels)
+        session = self._session(graph)
+        convert = _conversion(graph, pixels) if role == "encoder" else None
+        if convert is None:
+            return lambda rows: tuple(session(rows))
+        return lambda rows: tuple(session(convert(rows)))
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Floats:
         """Samples `start` to `start + n` of the prior, the standard normal: (n, latent_dim) float32.
@@ -250,6 +265,13 @@ class Model:
         with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(run, range(0, len(rows), several)):
                 pass
+
+
+def _conversion(encoder: Graph, pixels: PixelType) -> Convert | None:
+    """From images of a type to what an encoder takes; None where that is the same."""
+    if encoder.inputs[0].dtype == pixels:
+        return None
+    return to_model if pixels == "uint8" else to_bytes
 
 
 def _unpickled(bundle: Bundle, threads: int | None, batch: int | None) -> Model:

@@ -6,7 +6,8 @@ that small ones need not wait for it. All state belongs to the event loop; a wor
 outputs.
 
 A batch that takes less than a thread is worth is run on the loop itself, after everything that has arrived by then has
-joined it: for one row of a small network the way to a thread and back costs more than the network.
+joined it: for one row of a small network the way to a thread and back costs more than the network. Where nothing else
+is being answered, a longer one is, too.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ Array = npt.NDArray[Any]
 Outputs = tuple[Array, ...]
 
 ASIDE = 250e-6  # seconds; what takes longer is run by a worker
+ALONE = 2e-3  # the same where nothing else is being answered: who comes meanwhile waits for so long, once
 TIMED = 3  # calls of each size, of which the quickest counts
 
 
@@ -134,7 +136,7 @@ class Workers:
             Refusal: 503, too much waits, or this has waited for too long.
             BundleError: the network cannot be run.
         """
-        if alone and not self.waiting and len(rows) <= lane.best and lane.seconds(len(rows)) <= ASIDE:
+        if alone and not self.waiting and len(rows) <= lane.best and lane.seconds(len(rows)) <= ALONE:
             result = lane.run(rows)
             lane.count(result)
             if isinstance(result.outputs, Exception):

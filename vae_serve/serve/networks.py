@@ -40,7 +40,7 @@ class Network:
         Raises:
             BundleError: it cannot be run, or gives NaN or infinity for what every model can be given.
         """
-        self.name, self.role, self.graph, self._model = name, graph.role, graph, model
+        self.name, self.role, self.graph = name, graph.role, graph
         [self.input] = graph.inputs
         self.outputs: tuple[TensorSpec, ...] = graph.outputs
         self.row_shape = _row_shape(self.input)
@@ -51,22 +51,15 @@ class Network:
         self.counts = Counts()
         types: tuple[PixelType, ...] = ("float32", "uint8") if self.role == "encoder" else ("float32",)
         self.accepted = tuple(DATATYPES[dtype] for dtype in types)
-        self.lanes = {np.dtype(dtype): self._lane(np.dtype(dtype)) for dtype in types}
+        self.lanes = {np.dtype(dtype): self._lane(model, dtype) for dtype in types}
 
-    def _lane(self, dtype: np.dtype[Any]) -> Lane:
+    def _lane(self, model: Model, dtype: PixelType) -> Lane:
         best = BATCH[self.role]
         sample = np.zeros((best, *self.row_shape), dtype)
-        call = self._encode if self.role == "encoder" else self._decode
+        call = model.prepared(self.role, dtype)
         if not all(np.isfinite(output).all() for output in call(sample[:1])):
-            raise BundleError(f"{self._model.bundle.path}: the {self.role} gives NaN or infinity for zeros")
+            raise BundleError(f"{model.bundle.path}: the {self.role} gives NaN or infinity for zeros")
         return Lane(call, best, sample)
-
-    def _encode(self, images: Array) -> Outputs:
-        return self._model.encode(images, check=False)
-
-    def _decode(self, z: Array) -> Outputs:
-        dtype = self.outputs[0].dtype
-        return (self._model.decode(z, dtype, check=False),)
 
     def rows_limit(self, answer_bytes: int) -> int:
         """The most rows of a request, by its answer and by what comes in."""
