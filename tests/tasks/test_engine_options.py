@@ -1,6 +1,7 @@
 """--engine and --address, where no cluster is needed to say that they are wrong."""
 
 import sys
+from pathlib import Path
 
 import linear_bundle
 import numpy as np
@@ -43,6 +44,16 @@ def test_an_address_that_leads_nowhere_is_refused_in_one_sentence(vae_serve, arr
         assert ran.stderr.startswith(f"vae-serve: error: {sentence}")
         assert ran.stderr.count("\n") == 1
     assert not [*array.glob("out*/part-*")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_a_cluster_is_not_joined_where_there_is_nothing_to_do(vae_serve, array):
+    """Joining begins before the source is looked at."""
+    pytest.importorskip("ray")
+    ran = vae_serve("embed", "missing.npy", "--out", "out", "--engine", "ray", "-q", cwd=array)
+    assert (ran.returncode, ran.stderr) == (1, "vae-serve: error: missing.npy is not there\n")
+    left = [file for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray_link" in file.read_bytes()]
+    assert not [file for file in left if file.with_name("cwd").resolve() == array]
 
 
 def test_ray_that_is_not_installed_is_named_with_its_extra(array, monkeypatch):

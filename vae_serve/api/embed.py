@@ -155,14 +155,15 @@ def embed(
     }
     if target is None:
         model = models.fetched(model)  # before it is asked whether this process may fork
-    begun = pictures.begin(source, () if target is None else (target,), job=target is not None)
-    with begun.stopped_on_error():
-        request = _request(begun, model, {name: value for name, value in changed.items() if value}, checked, target)
-    told = progress or no_progress, note or no_note
-    if target is None:
-        return _iterate(request, *told)
-    work = fresh_process.Work(_job, request)
-    return fresh_process.result(fresh_process.steps(work, *told, fresh=begun.needs_fresh_process))
+    with engines.joining(checked["engine"], checked["address"]):
+        begun = pictures.begin(source, () if target is None else (target,), job=target is not None)
+        with begun.stopped_on_error():
+            request = _request(begun, model, {name: value for name, value in changed.items() if value}, checked, target)
+        told = progress or no_progress, note or no_note
+        if target is None:
+            return _iterate(request, *told)
+        work = fresh_process.Work(_job, request)
+        return fresh_process.result(fresh_process.steps(work, *told, fresh=begun.needs_fresh_process))
 
 
 class _Request(msgspec.Struct, frozen=True):

@@ -1,7 +1,9 @@
 """Where a job's shards are made: the arguments `engine` and `address`."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
+from vae_serve import forks
 from vae_serve.api import arguments
 from vae_serve.errors import UsageError
 
@@ -43,3 +45,12 @@ def decoding_engine(value: object, source: object, *used: object) -> str:
 def address(value: object) -> str | None:
     """A cluster's address, or None."""
     return None if value is None else arguments.text("address", value)
+
+
+def joining(name: str, address: str | None) -> AbstractContextManager[None]:
+    """A block in which a job is planned, while a cluster that is to do it is being joined."""
+    if name != "ray" or not forks.safe():  # else a fresh process does all of it
+        return nullcontext()
+    from vae_serve.jobs.engines import ray
+
+    return ray.joining(address)

@@ -88,24 +88,25 @@ def generate(
         "engine": engines.engine(engine, latents, out, models.place_of(model)),
         "address": engines.address(address),
     }
-    from vae_serve.tasks.generate import generate as task
-    from vae_serve.tasks.generate_options import GenerateOptions
+    with engines.joining(checked["engine"], checked["address"]):
+        from vae_serve.tasks.generate import generate as task
+        from vae_serve.tasks.generate_options import GenerateOptions
 
-    bundle = models.checked_bundle(model)
-    points = _latents(latents, bundle.manifest.latent_dim)
+        bundle = models.checked_bundle(model)
+        points = _latents(latents, bundle.manifest.latent_dim)
 
-    def made(file: Path | None) -> "Result":
-        return task(
-            bundle, GenerateOptions(latents=points, out=file, **checked), progress or no_progress, note or no_note
-        )
+        def made(file: Path | None) -> "Result":
+            return task(
+                bundle, GenerateOptions(latents=points, out=file, **checked), progress or no_progress, note or no_note
+            )
 
-    if target is None or isinstance(target, Path):
-        done = made(target)
-    else:
-        from vae_serve.tasks.uploaded import uploaded
+        if target is None or isinstance(target, Path):
+            done = made(target)
+        else:
+            from vae_serve.tasks.uploaded import uploaded
 
-        with uploaded(target, checked["overwrite"]) as file:
-            done = made(file)
+            with uploaded(target, checked["overwrite"]) as file:
+                done = made(file)
     where = done.path if target is None else arguments.place_shown(target)
     return GenerateSummary(arguments.place_shown(bundle.path), where, done.pictures, done.points, done.missing)
 

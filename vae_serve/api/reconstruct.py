@@ -57,17 +57,18 @@ def reconstruct(
     arguments.flag("overwrite", overwrite)
     name, cluster = engines.decoding_engine(engine, source, target, models.place_of(model)), engines.address(address)
     own = (target, target.with_name(f"{target.name}.partial")) if target.name else (target,)
-    begun = pictures.begin(source, own, job=True)
-    with begun.stopped_on_error():
-        from vae_serve.tasks.reconstruct import ReconstructOptions
+    with engines.joining(name, cluster):
+        begun = pictures.begin(source, own, job=True)
+        with begun.stopped_on_error():
+            from vae_serve.tasks.reconstruct import ReconstructOptions
 
-        options = ReconstructOptions(target, threads, seconds, overwrite, name, cluster)
-        bundle = models.checked_bundle(model)
-        begun.require_shape(bundle.manifest.image_shape)
-        request = _Request(begun, bundle, options)
-    work = fresh_process.Work(_job, request)
-    fresh = begun.needs_fresh_process
-    return fresh_process.result(fresh_process.steps(work, progress or no_progress, note or no_note, fresh=fresh))
+            options = ReconstructOptions(target, threads, seconds, overwrite, name, cluster)
+            bundle = models.checked_bundle(model)
+            begun.require_shape(bundle.manifest.image_shape)
+            request = _Request(begun, bundle, options)
+        work = fresh_process.Work(_job, request)
+        fresh = begun.needs_fresh_process
+        return fresh_process.result(fresh_process.steps(work, progress or no_progress, note or no_note, fresh=fresh))
 
 
 @dataclass(frozen=True)

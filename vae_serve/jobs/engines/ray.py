@@ -9,7 +9,8 @@ import importlib.util
 import pickle
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from vae_serve.errors import EngineError, MissingExtra
@@ -24,6 +25,24 @@ from vae_serve.jobs.task import Batch, Note, OnDone, PieceT, Progress, Spec, no_
 TICK = 0.1  # seconds between two reports
 ENOUGH = 4  # shards for each CPU, below which some CPUs wait at the end for the others
 GRACE = 5.0  # seconds in which the link may take leave of the cluster
+
+_joining: "list[Link]" = []  # the one that the next `run` takes
+
+
+@contextmanager
+def joining(address: str | None) -> Iterator[None]:
+    """Begins to join the cluster, which takes longer than to plan a job; `run` in the block goes on from there."""
+    if importlib.util.find_spec("ray") is None:
+        yield  # `run` says so, where there is something to do
+        return
+    link = Link(address)
+    _joining.append(link)
+    try:
+        yield
+    finally:
+        if link in _joining:
+            _joining.remove(link)
+            link.kill()
 
 
 def run(
@@ -49,7 +68,7 @@ def run(
         raise MissingExtra("ray", "--engine ray")
     tally = Tally(progress)
     figures: dict[str, float | str] = {}
-    with Link(address) as link:
+    with _joining.pop() if _joining else Link(address) as link:
         job = _Job(spec, missing, link)
         while job.left:
             job.send()
@@ -123,11 +142,16 @@ class Link:
     def __exit__(self, *_: object) -> None:
         self._orders.close()
         self._events.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends it at once, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        self._orders.close()
+        self._events.close()
         self._said.close()
 
     def tell(self, kind: str, what: object, contents: bytes) -> None:

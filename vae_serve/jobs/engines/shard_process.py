@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 from vae_serve import start
 from vae_serve.errors import VaeServeError
-from vae_serve.jobs import decode_server
 from vae_serve.jobs.engines import connected
 from vae_serve.jobs.engines.inline import run_shard
 from vae_serve.jobs.engines.outcomes import Broken, Made, Outcome, Refused, packed
@@ -77,6 +76,8 @@ def main(requests: int, answers: int) -> NoReturn:
     """The life of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start.prepare()
+    from vae_serve.jobs import decode_server  # with NumPy: those who start this process do without
+
     incoming: SimpleQueue[bytes] = SimpleQueue()
     asking, answering = Connection(requests, writable=False), Connection(answers, readable=False)
     decode_server.start(private=(requests, answers))
