@@ -1,8 +1,11 @@
 """The processes of a decode pool, from their own side: a supervisor, and the decoding processes that it forks.
 
 The supervisor has no other threads, beside which a fork could find a lock that is never released. It forks a successor
-for a process that crashes, or that it ends because a picture takes too long. It never reads from the source itself: a
-client of an object store does not survive a fork.
+for a process that crashes or is killed, or that it ends because a picture takes too long. It never reads from the
+source itself: a client of an object store does not survive a fork.
+
+Each process writes into shared memory what it is at. Its successor takes up the same task, or waits as it did. Only for
+the moment in which a process takes a task from the pipe, or puts an answer into one, nobody can tell whether it has.
 """
 
 import gc
@@ -31,12 +34,13 @@ from vae_serve.sources.files import Pictures
 
 PROCESS_MEMORY = 896 << 20  # bytes that decoding may add to a process, where the system can limit it
 CRASHES = 2  # at as many a picture fails
-HOPELESS = 5  # crashes at a picture that is no longer touched: something else is wrong
+HOPELESS = 5  # ends at one place of the work, such as a picture that is no longer touched: something else is wrong
 
 TASK = struct.Struct("<qqqq")  # start, stop, slot, number of the source; a pipe hands out records of this size whole
-NO_TASK = -1  # in place of a start
+NO_TASK = -1  # in place of a start: it waits for one
+UNSURE = -2  # in place of a start: it takes a task, or gives an answer
 _FIELDS = 7  # of the numbers that tell what a worker is at: `decoding.ROW` and BUSY, its process, its task
-PROCESS, START = 2, 3
+PROCESS, START, STOP = 2, 3, 4  # `decoding.ROW` is STOP where no picture is at hand
 _LONGEST_LOOK, _SHORTEST_LOOK = 0.25, 0.001  # seconds between two looks at the workers; a quarter of the time limit
 
 
@@ -96,11 +100,12 @@ class Supervisor:
     def run(self) -> None:
         """Until no task is left. Of a crash the shared memory tells which row and task it was at."""
         gc.freeze()  # what the parent had is not garbage, and looking at it would copy its pages
+        os.set_blocking(self._take, False)
         ended = _child_ended()
         working = {fork(partial(self._work, worker)): worker for worker in range(self._setup.workers)}
         watch = _Watch(self._at, self._setup.picture_timeout)
         known: dict[int, Failure] = {}  # rows that are not to be touched again
-        crashes: Counter[int] = Counter()  # by row
+        crashes: Counter[tuple[int, ...]] = Counter()  # by task and row
         source = 0  # whose rows these are
         while working:
             select.select([ended], [], [], watch.pause)
@@ -116,17 +121,19 @@ class Supervisor:
                 at[PROCESS] = 0
                 if task[-1] != source:
                     known, crashes, source = {}, Counter(), task[-1]
-                if code and task[0] != NO_TASK and crashes[row] < HOPELESS:
+                if code and task[0] != UNSURE and crashes[*task, row] < HOPELESS:
                     if watch.was_overdue(worker):
                         limit = self._setup.picture_timeout
                         known[row] = Failure("timeout", f"decoding it took more than {limit:g} s")
                     else:
-                        crashes[row] += 1
-                    if crashes[row] == CRASHES:
+                        crashes[*task, row] += 1
+                    if crashes[*task, row] == CRASHES and row < at[STOP] and task[0] != NO_TASK:
                         known[row] = Failure("crashed", f"the decoder crashed at it twice ({_how(code)})")
                     watch.forget(worker)
-                    working[fork(partial(self._work, worker, TASK.pack(*task), known))] = worker
+                    rest = (TASK.pack(*task), known) if task[0] != NO_TASK else ()
+                    working[fork(partial(self._work, worker, *rest))] = worker
                 elif code:
+                    row = max(min(row, at[STOP] - 1), 0)
                     os.write(self._answers[worker], pickle.dumps(Ended(_how(code), row)))
 
     def _work(self, worker: int, task: bytes = b"", known: dict[int, Failure] | None = None) -> None:
@@ -142,8 +149,10 @@ class Supervisor:
             decode = Decoder(self._setup.rule)
             source: Pictures | None = None
             opened: int | None = None  # its number
-            while task := task or os.read(self._take, TASK.size):
+            while task := task or self._next_task(at):
                 start, stop, slot, number = TASK.unpack(task)
+                at[decoding.ROW], at[STOP], at[STOP + 1], at[STOP + 2] = stop, stop, slot, number
+                at[START] = start
                 try:
                     if number != opened:
                         if opened is not None:
@@ -152,19 +161,30 @@ class Supervisor:
                         limit_memory(PROCESS_MEMORY)
                         source, opened = self._open_source(), number
                     assert source is not None  # noqa: S101
-                    at[decoding.ROW], at[START + 1], at[START + 2], at[START + 3] = start, stop, slot, number
-                    at[START] = start
+                    at[decoding.ROW] = start
                     batch = decode_rows(source, decode, range(start, stop), self._slots[slot], at, known or {})
                 except SourceError as error:
-                    at[START], at[PROCESS] = NO_TASK, 0
+                    at[START], at[PROCESS] = UNSURE, 0
                     pickle.dump(error, answer)
                     return
-                at[START] = NO_TASK  # an answer that is cut short is nothing to go on from
+                at[decoding.ROW] = stop
+                select.select([], [answer], [])  # until the parent has taken others
+                at[START] = UNSURE  # an answer that is cut short is nothing to go on from
                 pickle.dump((slot, batch), answer, pickle.HIGHEST_PROTOCOL)
                 answer.flush()
                 task = b""
             at[PROCESS] = 0
             pickle.dump(None, answer)
+
+    def _next_task(self, at: memoryview) -> bytes:
+        """Waits for a task; empty where there is none any more."""
+        while True:
+            at[START] = UNSURE
+            try:
+                return os.read(self._take, TASK.size)
+            except BlockingIOError:
+                at[START] = NO_TASK
+                select.select([self._take], [], [])
 
 
 class _Watch:
