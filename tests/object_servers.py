@@ -104,7 +104,7 @@ class ObjectServer:
     def make_bucket(self, bucket: str, objects: Mapping[str, bytes] | None = None) -> str:
         """Makes a bucket, or container, with these objects in it, by key. Returns its URL, such as s3://BUCKET."""
         if self.scheme == "az":
-            _azure_request(self.endpoint, "PUT", bucket, "restype:container")
+            _azure_request(self.endpoint, "PUT", bucket, query="restype:container")
         client = self.client(bucket)
         if self.scheme == "s3":
             client.put("first", b"")  # SeaweedFS makes the bucket for a user who may
@@ -112,6 +112,10 @@ class ObjectServer:
         for key, contents in (objects or {}).items():
             client.put(key, contents)
         return f"{self.scheme}://{bucket}"
+
+    def put_blob(self, bucket: str, key: str, contents: bytes) -> None:
+        """An object of Azurite under a key that the client cannot name."""
+        _azure_request(self.endpoint, "PUT", f"{bucket}/{key}", {"x-ms-blob-type": "BlockBlob"}, body=contents)
 
     def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """All that lies in a bucket below a prefix, by key."""
@@ -287,20 +291,25 @@ def _npm_script(package: str, script: str) -> Path:
     return path
 
 
-def _azure_request(endpoint: str, method: str, path: str, query: str) -> None:
+def _azure_request(
+    endpoint: str, method: str, path: str, more: Mapping[str, str] | None = None, *, query: str = "", body: bytes = b""
+) -> None:
     """A request with an account's key ("Authorize with Shared Key" in Azure's REST documentation)."""
-    date, version = email.utils.formatdate(usegmt=True), "2021-08-06"
-    resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{path}\n{query}"
-    text = f"{method}{chr(10) * 12}x-ms-date:{date}\nx-ms-version:{version}\n{resource}"
+    kind, length = ("application/octet-stream", str(len(body))) if body else ("", "")
+    headers = {**(more or {}), "x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    signed = "\n".join(f"{name}:{value}" for name, value in headers.items())
+    resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{path}" + (f"\n{query}" if query else "")
+    text = f"{method}\n\n\n{length}\n\n{kind}\n\n\n\n\n\n\n{signed}\n{resource}"
     digest = hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()
     request = urllib.request.Request(
-        f"{endpoint}/{AZURE_ACCOUNT}/{path}?{query.replace(':', '=')}",
+        f"{endpoint}/{AZURE_ACCOUNT}/{path}" + (f"?{query.replace(':', '=')}" if query else ""),
+        data=body or None,
         method=method,
         headers={
-            "x-ms-date": date,
-            "x-ms-version": version,
+            **headers,
             "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
-            "Content-Length": "0",
+            "Content-Length": str(len(body)),
+            **({"Content-Type": kind} if kind else {}),
         },
     )
     with urllib.request.urlopen(request, timeout=30):

@@ -236,17 +236,45 @@ def test_objects_without_any_bytes_are_failed_rows_without_a_request(seaweed, tm
     assert not [request.path for request in proxy.requests if request.method == "GET" and "/0" in request.path]
 
 
-def test_a_key_that_the_client_cannot_name_is_told(seaweed_root, tmp_path):
-    server, _ = seaweed_root
-    listing = (
-        "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult><IsTruncated>false</IsTruncated><Contents>"
-        "<Key>in/cat//1.png</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified><Size>5</Size></Contents>"
-        "</ListBucketResult>"
-    )
-    answer = Answer(200, listing.encode())
-    with faulty(server.endpoint, lambda request: answer if "list-type=2" in request.path else None) as proxy:
-        done = embed("s3://sources/in", tmp_path / "out", env=server.environment("reader", proxy.endpoint))
-    refused(done, "in/cat//1.png")
+@pytest.mark.parametrize(
+    ("bucket", "keys", "sentence"),
+    [
+        (
+            "empty-part",
+            ["1.png", "cat//2.png"],
+            "holds a key that the client cannot name (in/cat//2.png): with an empty part, ",
+        ),
+        (
+            "dots",
+            ["1.png", "cat/../2.png"],
+            "holds a key that the client cannot name (in/cat/../2.png): with an empty part, ",
+        ),
+        (
+            "twins",
+            ["1.png", "1.png/", "2.png", "3.png", "3.png/"],
+            "holds keys that differ from others by a `/` at the beginning or the end alone, which the client passes "
+            "over: 2, such as 1.png; rename them",
+        ),
+    ],
+)
+def test_keys_that_the_client_cannot_name_are_told(bucket, keys, sentence, azurite, tmp_path):
+    azurite.make_bucket(bucket)
+    for key in keys:
+        azurite.put_blob(bucket, f"in/{key}", b"picture")
+    refused(embed(f"az://{bucket}/in", tmp_path / "out", env=azurite.environment()), sentence)
+
+
+def test_a_key_of_which_the_client_passes_over_a_slash_is_a_failed_row_or_refused(azurite, tmp_path):
+    file = io.BytesIO()
+    Image.new("L", (28, 28)).save(file, "PNG")
+    azurite.make_bucket("slashes", {"2.png": file.getvalue()})
+    azurite.put_blob("slashes", "/1.png", file.getvalue())
+    azurite.put_blob("slashes", "3.png/", file.getvalue())
+    done = embed("az://slashes", tmp_path / "out", env=azurite.environment())
+    assert (done.returncode, figures(done)["errors"]) == (3, {"unreadable": 2})
+    azurite.put_blob("slashes", "/2.png", file.getvalue())
+    done = embed("az://slashes", tmp_path / "again", env=azurite.environment())
+    refused(done, "at the beginning or the end alone, which the client passes over: 1, such as 2.png; rename them")
 
 
 def test_a_picture_that_is_gone_or_forbidden_is_a_failed_row(seaweed_root, local, tmp_path):

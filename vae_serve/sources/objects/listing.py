@@ -4,6 +4,7 @@ import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from queue import Queue
 from typing import Any, NamedTuple
 
@@ -60,30 +61,44 @@ def listed(folder: ObjectUrl, excluded: Sequence[ObjectUrl], told: Told, wanted:
             elif what == "table":
                 tables.append(_stored(folder, meta))
 
-    names, order = _sorted(pictures())
+    names, order, twins = _sorted(pictures())
     numbers = np.frombuffer(stamps, np.int64).reshape(-1, 2)
     placed: Stamps = numbers.copy() if order is None else numbers[order]
     tables.sort(key=lambda stored: stored.url.key.encode())
+    twins += [first.url.key.encode() for first, second in pairwise(tables) if first.url == second.url]
+    if twins:
+        raise SourceError(
+            f"{folder} holds keys that differ from others by a `/` at the beginning or the end alone, which the client "
+            f"passes over: {len(twins):,}, such as {_shown(twins[0].decode())}; rename them, or give a prefix without "
+            "them"
+        )
     return Listed(ListedObjects(folder, names, placed, 0), tables, +sorting.skipped)
 
 
-def _sorted(names: Iterator[bytes]) -> tuple[PackedNames, Sequence[int] | None]:
-    """The names in order of their bytes, packed; and which number each had before, where they came in another order."""
+def _sorted(names: Iterator[bytes]) -> tuple[PackedNames, Sequence[int] | None, list[bytes]]:
+    """The names in order of their bytes, packed; which number each had before, where they came in another order; and
+    those that came again.
+    """
     last, in_order = b"", True
+    twins: list[bytes] = []
 
     def looked_at() -> Iterator[bytes]:
         nonlocal last, in_order
         for name in names:
-            in_order = in_order and last <= name
+            if last >= name:
+                in_order = in_order and last == name
+                if last == name:
+                    twins.append(name)
             last = name
             yield name
 
     packed = PackedNames(looked_at())
     if in_order:
-        return packed, None
+        return packed, None, twins
     every = packed[range(packed.count)]
     order = sorted(range(len(every)), key=every.__getitem__)
-    return PackedNames(every[number] for number in order), order
+    twins = [every[number] for before, number in pairwise(order) if every[before] == every[number]]
+    return PackedNames(every[number] for number in order), order, twins
 
 
 Wanted = Callable[[bytes], bool]
@@ -149,15 +164,20 @@ def _objects(folder: ObjectUrl) -> Iterator[Mapping[str, Any]]:
         if type(error).__name__ == "InvalidPathError":
             raise SourceError(
                 f"{folder} holds a key that the client cannot name ({_key_in(str(error))}): with an empty part, "
-                "`.`, `..` or a control character; rename it, or give a prefix without it"
+                "`.`, `..` or a control character; rename it and others like it, or give a prefix without them"
             ) from None
         raise SourceError(failure(error, folder, "list").message) from None
 
 
 def _key_in(text: str) -> str:
+    """The key that obstore's message is about: it says `Path "KEY": ...` or `Path "KEY" contained ...`."""
+    return _shown(text.partition('ath "')[2].partition("\n")[0].partition('" contained')[0].partition('": ')[0])
+
+
+def _shown(key: str) -> str:
     from vae_serve.quoting import terminal
 
-    return terminal(text.partition('Path "')[2].partition('": ')[0])[:200]
+    return terminal(key)[:200]
 
 
 def _stored(folder: ObjectUrl, meta: Mapping[str, Any]) -> Stored:
