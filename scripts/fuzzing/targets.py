@@ -109,7 +109,7 @@ def _latents(name: str) -> Callable[[bytes], object]:
 
 
 def _picture(data: bytes) -> object:
-    """Decodes by two rules, as `embed` does."""
+    """Decodes by three rules, as `embed` does."""
     return [decoder(data) for decoder in _decoders()]
 
 
@@ -118,7 +118,8 @@ def _decoders() -> list[Any]:
     from vae_serve.images.decode import Decoder
     from vae_serve.images.pixels import PixelRule
 
-    return [Decoder(PixelRule(28, 28, 1)), Decoder(PixelRule(16, 20, 3, fit="pad", background=7, invert="auto"))]
+    other = PixelRule(16, 20, 3, fit="pad", background=7, invert="auto")
+    return [Decoder(PixelRule(28, 28, 1)), Decoder(other), Decoder(PixelRule(3, 4, 3, fit="crop", decode="scaled"))]
 
 
 def _orientation(data: bytes) -> object:

@@ -37,6 +37,7 @@ def file(image: Image.Image, form: str, **options: object) -> bytes:
     return room.getvalue()
 
 
+WHOLE = PixelRule(28, 28, 1)
 SIZES = [(1, 1), (28, 28), (33, 17), (300, 5), (64, 200)]
 
 
@@ -51,7 +52,7 @@ def test_every_digit_is_decoded_the_quick_way_to_pillows_pixels(digits):
 @pytest.mark.parametrize("level", [0, 1, 9])
 def test_png_files_give_pillows_pixels(size: tuple[int, int], mode, level):
     image = noise(*size, mode)
-    assert np.array_equal(fast.decode(file(image, "PNG", compress_level=level)), np.asarray(image))
+    assert np.array_equal(fast.decode(file(image, "PNG", compress_level=level), WHOLE), np.asarray(image))
 
 
 @pytest.mark.parametrize(("size", "mode"), list(itertools.product(SIZES, ["L", "RGB"])))
@@ -59,7 +60,7 @@ def test_png_files_give_pillows_pixels(size: tuple[int, int], mode, level):
 def test_jpeg_files_give_pillows_pixels(size: tuple[int, int], mode, quality, subsampling):
     data = file(noise(*size, mode), "JPEG", quality=quality, subsampling=subsampling)
     with Image.open(io.BytesIO(data)) as opened:
-        assert np.array_equal(fast.decode(data), np.asarray(opened))
+        assert np.array_equal(fast.decode(data, WHOLE), np.asarray(opened))
 
 
 NOT_PLAIN = {
@@ -77,14 +78,14 @@ NOT_PLAIN = {
 
 @pytest.mark.parametrize("which", NOT_PLAIN)
 def test_a_file_that_could_be_taken_another_way_is_left_to_pillow(which):
-    assert fast.decode(NOT_PLAIN[which]) is None
+    assert fast.decode(NOT_PLAIN[which], WHOLE) is None
 
 
 def test_exif_is_left_to_pillow():
     exif = Image.Exif()
     exif[0x0112] = 3
     for form in ("PNG", "JPEG"):
-        assert fast.decode(file(noise(28, 28, "L"), form, exif=exif)) is None
+        assert fast.decode(file(noise(28, 28, "L"), form, exif=exif), WHOLE) is None
 
 
 def outcome(decoding, data: bytes, rule: PixelRule) -> object:

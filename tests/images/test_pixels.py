@@ -14,6 +14,16 @@ def test_a_rule_survives_the_manifest():
     assert PixelRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
 
 
+def test_a_rule_of_before_scaled_decoding_decodes_whole_and_is_written_as_it_was():
+    older = {"height": 28, "width": 28, "channels": 1, "fit": "stretch", "filter": "bilinear"}
+    older |= {"background": 255, "invert": "no", "scale": "1/255"}
+    assert PixelRule.from_json(older).decode == "whole"
+    assert PixelRule.from_json(older).to_json() == older
+    scaled = PixelRule(28, 28, 1, decode="scaled")
+    assert scaled.to_json() == {**older, "decode": "scaled"}
+    assert PixelRule.from_json(scaled.to_json()) == scaled
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -24,6 +34,8 @@ def test_a_rule_survives_the_manifest():
         ({"background": 256}, "background 256"),
         ({"height": 0}, "size 28 x 0"),
         ({"colour": 1}, "colour"),
+        ({"decode": "half"}, "decode 'half'"),
+        ({"decode": ["scaled"]}, "decode"),
     ],
 )
 def test_a_rule_that_is_not_known_here_is_refused(change, said):

@@ -66,7 +66,7 @@ def test_images_of_more_values_than_anybody_needs():
     [
         ("height", 60_000), ("width", 29), ("channels", 3), ("height", 28.0), ("channels", True), ("fit", "shrink"),
         ("filter", ["bilinear"]), ("invert", None), ("background", 256), ("background", True), ("scale", "1/256"),
-        ("surprise", 1),
+        ("surprise", 1), ("decode", "half"), ("decode", None), ("decode", 8),
     ],
 )  # fmt: skip
 def test_a_pixel_rule_that_is_none_or_of_another_shape(field, value):

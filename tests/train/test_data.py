@@ -11,6 +11,8 @@ from PIL import Image
 
 from vae_serve.errors import RunError, SourceError, UsageError
 from vae_serve.images import mnist
+from vae_serve.images.decode import decode
+from vae_serve.images.pixels import PixelRule
 from vae_serve.training import data, read
 
 
@@ -192,6 +194,49 @@ def test_image_size_holds_for_arrays_and_packaged_data_as_for_pictures(tmp_path,
         image.tobytes() for image in pictures.test_images
     )
     assert data.load("mnist", "7x7").image_shape == (7, 7, 1)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Twenty JPEG files of 200 x 160, of which the decoder can leave 25 x 20."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(20):
+        levels = np.random.default_rng(number).integers(0, 256, (8, 10, 3)).astype(np.uint8)
+        Image.fromarray(levels).resize((200, 160), Image.Resampling.BICUBIC).save(folder / f"{number:02}.jpg")
+    return folder
+
+
+def decoded(folder, rule):
+    return sorted(decode(file.read_bytes(), rule).pixels.tobytes() for file in folder.iterdir())
+
+
+def test_photographs_are_decoded_by_the_rule_that_the_run_and_its_bundle_have(photographs):
+    found = data.load(str(photographs), "20x25")
+    assert found.rule == PixelRule(20, 25, 3, decode="scaled")
+    images = sorted(image.tobytes() for image in [*found.train_images, *found.test_images])
+    assert images == decoded(photographs, found.rule)
+    assert images != decoded(photographs, PixelRule(20, 25, 3))
+
+
+def test_a_run_of_before_scaled_decoding_finds_its_images_again(photographs):
+    older = data.load(str(photographs), rule=PixelRule(20, 25, 3))
+    assert older.rule == PixelRule(20, 25, 3)
+    record = {
+        "config": {"data": str(photographs), "image_shape": [20, 25, 3]},
+        "data": {"sha256": older.sha256},
+        "pixels": PixelRule(20, 25, 3).to_json(),
+    }
+    assert data.load_again(record, "runs/a").sha256 == older.sha256
+    record["pixels"] = PixelRule(20, 25, 3, decode="scaled").to_json()
+    with pytest.raises(RunError, match="trained on other images"):
+        data.load_again(record, "runs/a")
+
+
+def test_arrays_have_no_files_to_decode_in_another_way(tmp_path, few):
+    np.savez(tmp_path / "a.npz", x_train=few, x_test=few[:3])
+    assert data.load(str(tmp_path / "a.npz"), "14x14").rule == PixelRule(14, 14, 1)
+    assert data.load("mnist").rule == PixelRule(28, 28, 1)
 
 
 def test_images_read_again_must_be_those_that_were_trained_on(tmp_path, few):

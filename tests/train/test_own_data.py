@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+from vae_serve import load
+from vae_serve.images.decode import decode
+from vae_serve.images.pixels import PixelRule
 
 FOLDER = b"caf\xe9"  # no UTF-8
 
@@ -87,3 +92,41 @@ def test_data_that_changed_are_refused_where_they_are_read_again(vae_serve, phot
     nowhere = vae_serve(*words, "--overwrite", cwd=run)
     assert nowhere.returncode == 1
     assert "is not there" in nowhere.stderr
+
+
+@pytest.mark.slow
+def test_photographs_are_embedded_by_the_rule_that_they_were_trained_by(vae_serve, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(40):
+        levels = np.random.default_rng(number).integers(0, 256, (8, 10, 3)).astype(np.uint8)
+        Image.fromarray(levels).resize((203, 160), Image.Resampling.BICUBIC).save(folder / f"{number:02}.jpg")
+    words = ("--data", "photos", *WORDS, "--out", "runs/a", "--json")
+    trained = vae_serve("train", *words, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["pixels"]["decode"] == "scaled"
+    assert vae_serve("evaluate", "runs/a", cwd=tmp_path).returncode == 0  # it finds the same images again
+    done = vae_serve("export", "runs/a", "--format", "onnx", "--out", "bundle", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    model = load(tmp_path / "bundle")
+    rule = PixelRule.from_json(model.manifest.pixels)
+    assert rule == PixelRule(12, 10, 3, decode="scaled")
+    files = [file.read_bytes() for file in sorted(folder.iterdir())]
+    expected = model.encode(np.stack([decode(data, rule).pixels for data in files]))[0]
+    for out, more in (("a", ()), ("b", ("--batch", 3, "--workers", 1, "--rows-per-shard", 7))):
+        done = vae_serve("embed", "photos", "--model", "bundle", "--out", out, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        table = pq.read_table(tmp_path / out)
+        assert np.array_equal(np.stack(table["z_mean"].to_numpy()), expected)
+        assert set(table["width"].to_pylist()) == {203}
+    whole = np.stack([decode(data, PixelRule(12, 10, 3)).pixels for data in files])
+    assert not np.array_equal(model.encode(whole)[0], expected)
+
+    record = json.loads((tmp_path / "runs/a/run.json").read_text())
+    record["pixels"]["decode"] = "halves"
+    (tmp_path / "runs/a/run.json").write_text(json.dumps(record))
+    refused = vae_serve("evaluate", "runs/a", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "run.json cannot be used" in refused.stderr
+    assert "halves" in refused.stderr

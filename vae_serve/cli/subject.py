@@ -82,8 +82,6 @@ def open_subject(model: str | None, data: str | None, command: str) -> Subject:
         MissingExtra: a run without the extra `train`.
         RunError, BundleError: it is neither, unfinished, or damaged.
     """
-    from vae_serve.images.pixels import PixelRule
-
     place = arguments.place_or_none("model", model)
     if place is not None and (not isinstance(place, Path) or (place / bundles.MANIFEST).exists()):
         return _bundle(place, data)
@@ -98,7 +96,7 @@ def open_subject(model: str | None, data: str | None, command: str) -> Subject:
         True,
         encode_with(run.encoder()),
         decode_with(run.decoder()),
-        PixelRule(*run.image_shape),
+        run.rule,
         run.record,
         data,
     )

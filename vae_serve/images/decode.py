@@ -37,7 +37,7 @@ class Decoder:
         """
         from vae_serve.images import pillow
 
-        pixels = fast.decode(data)
+        pixels = fast.decode(data, self.rule)
         return pillow.decode(data, self.rule) if pixels is None else pillow.from_pixels(pixels, self.rule)
 
 

@@ -14,8 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
-from vae_serve.images import memory, png_file
-from vae_serve.images.pixels import Bytes
+from vae_serve.images import framing, memory, png_file
+from vae_serve.images.pixels import Bytes, PixelRule
 
 
 def _by_pillow(data: bytes) -> Bytes:
@@ -74,13 +74,15 @@ def exact_png(data: bytes, header: bytes) -> Bytes | None:
     return None
 
 
-def decode(data: bytes) -> Bytes | None:
-    """A plain picture as (h, w) or (h, w, 3) bytes; None where it is not plain, or something is wrong with it."""
+def decode(data: bytes, rule: PixelRule) -> Bytes | None:
+    """A plain picture as (h, w) or (h, w, 3) bytes; None where it is not plain, something is wrong with it, or the rule
+    has it shrunk by its decoder, which Pillow alone can ask for.
+    """
     try:
         if data[:16] == _PNG_START:
             return _decode_png(data) if _plain_png(data) else None
         if data[:4] == _JPEG_START:
-            pixels = _decode_jpeg(data) if _plain_jpeg(data) else None
+            pixels = _decode_jpeg(data) if _plain_jpeg(data, rule) else None
             return None if pixels is None or may_be_filled_up(pixels[-1, -1]) else pixels
     except Exception:  # noqa: BLE001  as above
         return None
@@ -97,7 +99,7 @@ def _plain_png(data: bytes) -> bool:
     if (
         data[24:29] not in _PNG_KINDS.values()
         or data[-12:] != _PNG_END
-        or _area(data[16:20], data[20:24]) > memory.pixel_limit()
+        or _number(data[16:20]) * _number(data[20:24]) > memory.pixel_limit()
     ):
         return False
     at, end = 33, len(data) - 12
@@ -110,12 +112,14 @@ def _plain_png(data: bytes) -> bool:
     return at == end
 
 
-def _area(width: bytes, height: bytes) -> int:
-    return int.from_bytes(width, "big") * int.from_bytes(height, "big")
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
 
 
-def _plain_jpeg(data: bytes) -> bool:
-    """Whole, baseline, 8 bits, one or three components, in one scan, without EXIF, ICC or Adobe's marker."""
+def _plain_jpeg(data: bytes, rule: PixelRule) -> bool:
+    """Whole, baseline, 8 bits, one or three components, in one scan, without EXIF, ICC or Adobe's marker; and decoded
+    at its own size.
+    """
     at = 2
     while at + 10 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -124,8 +128,10 @@ def _plain_jpeg(data: bytes) -> bool:
             stop = _JPEG_MARKER.search(data, end)
             return stop is not None and stop.group() == b"\xff\xd9" and stop.end() == len(data)
         if marker == _JPEG_BASELINE:
-            area = _area(data[at + 7 : at + 9], data[at + 5 : at + 7])
-            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or area > memory.pixel_limit():
+            width, height = _number(data[at + 7 : at + 9]), _number(data[at + 5 : at + 7])
+            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or not 0 < width * height <= memory.pixel_limit():
+                return False
+            if framing.jpeg_scale((width, height), rule) > 1:
                 return False
         elif marker not in _JPEG_PLAIN:
             return False

@@ -1,4 +1,5 @@
-"""A decoded picture to the model's size: turned, made opaque, resized, padded or cropped, inverted.
+"""A decoded picture to the model's size: turned, made opaque, resized, padded or cropped, inverted. What a decoder has
+shrunk already (`framing.jpeg_scale`) is resized by the rest, from the same part of the picture.
 
 A very large picture that is turned or not opaque is taken in strips, so that no second copy of it is made. A row is
 resized by itself, so its pixels are those of the whole picture resized rows first and columns after. Pillow 13 has it
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vae_serve.images import memory
+from vae_serve.images import framing, memory
+from vae_serve.images.framing import FloatBox, Size
 from vae_serve.images.pixels import Picture, PixelRule, invert
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
-FloatBox = tuple[float, float, float, float]
 
 WHOLE = 1 << 24  # pixels; a larger picture comes in strips, where a copy of it would be made
 STRIP = 1 << 20  # pixels of a strip; and what of a picture of 16 bits or floats is taken at once, which takes more
@@ -23,6 +24,7 @@ STRIP = 1 << 20  # pixels of a strip; and what of a picture of 16 bits or floats
 _T = Image.Transpose
 _TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270}
 _TURNS |= {7: _T.TRANSVERSE, 8: _T.ROTATE_90}
+_RIGHT_TO_LEFT, _BOTTOM_TO_TOP, _ACROSS = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)  # what turning does, by orientation
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Decoded:
     opaque: Callable[..., Image.Image]  # from the same part of each of the images, and a mode: that mode, L or RGB
     orientation: int = 1  # as in EXIF
     notes: tuple[str, ...] = ()
+    scale: int = 1  # of the images: one of their pixels is so many of the file's on each side
+    file_size: Size | None = None  # where `scale` is not 1, the file's picture before it is turned
 
     @property
     def held(self) -> int:
@@ -40,10 +44,29 @@ class Decoded:
         return sum(image.width * image.height * memory.pixel_bytes(image.mode) for image in self.images)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height after turning."""
-        width, height = self.images[0].size
-        return (height, width) if self.orientation >= 5 else (width, height)
+    def size(self) -> Size:
+        """Width and height of the file's picture after turning."""
+        return turned(self.file_size or self.images[0].size, self.orientation)
+
+    @property
+    def decoded_size(self) -> Size:
+        """Width and height of the images after turning."""
+        return turned(self.images[0].size, self.orientation)
+
+    def decoded_box(self, box: FloatBox) -> FloatBox:
+        """A box of the file's picture, after turning, in pixels of the images.
+
+        The last column and row of these may be of fewer pixels of the file than the others; turning can bring them
+        to the front.
+        """
+        scale = self.scale
+        if scale == 1:
+            return box
+        spare = [few - many / scale for few, many in zip(self.decoded_size, self.size, strict=True)]
+        x = spare[0] if self.orientation in _RIGHT_TO_LEFT else 0.0
+        y = spare[1] if self.orientation in _BOTTOM_TO_TOP else 0.0
+        left, top, right, bottom = box
+        return left / scale + x, top / scale + y, right / scale + x, bottom / scale + y
 
     def part(self, box: Box, mode: str) -> Image.Image:
         """An opaque part of the picture before it is turned."""
@@ -62,13 +85,18 @@ class Decoded:
     def strips(self, mode: str) -> Iterator[Image.Image]:
         """The turned picture from top to bottom, each strip as wide as it is."""
         turn = _TURNS.get(self.orientation)
-        width, height = self.size
+        width, height = self.decoded_size
         across = max(1, STRIP // width) if self.in_strips else height
         for top in range(0, height, across):
             bottom = min(top + across, height)
-            first, last = (height - bottom, height - top) if self.orientation in (3, 4, 7, 8) else (top, bottom)
-            strip = self.part((first, 0, last, width) if self.orientation >= 5 else (0, first, width, last), mode)
+            first, last = (height - bottom, height - top) if self.orientation in _BOTTOM_TO_TOP else (top, bottom)
+            strip = self.part((first, 0, last, width) if self.orientation in _ACROSS else (0, first, width, last), mode)
             yield strip.transpose(turn) if turn is not None else strip
+
+
+def turned(size: Size, orientation: int) -> Size:
+    """Width and height after turning."""
+    return (size[1], size[0]) if orientation in _ACROSS else size
 
 
 def fit(decoded: Decoded, rule: PixelRule) -> Picture:
@@ -83,31 +111,19 @@ def fit(decoded: Decoded, rule: PixelRule) -> Picture:
     if (width, height) == size or rule.fit == "stretch":
         sized = _resized(decoded, mode, size, (0, 0, width, height))
     elif rule.fit == "crop":
-        sized = _resized(decoded, mode, size, _middle(width, height, size))
+        sized = _resized(decoded, mode, size, framing.middle((width, height), size))
     else:
         sized = _padded(decoded, mode, size)
     pixels, inverted = invert(np.asarray(sized).reshape(1, *rule.shape), rule.invert)
-    turned = ("turned",) if decoded.orientation > 1 else ()
-    return Picture(pixels[0], (width, height), (*decoded.notes, *turned, *(("inverted",) if inverted else ())))
+    notes = (*decoded.notes, *(("turned",) if decoded.orientation > 1 else ()), *(("inverted",) if inverted else ()))
+    return Picture(pixels[0], (width, height), notes)
 
 
-def _middle(width: int, height: int, size: tuple[int, int]) -> FloatBox:
-    """The largest part in the middle that has the shape of `size`."""
-    ratio = size[0] / size[1]
-    wide, high = float(width), float(height)
-    if width / height > ratio:
-        wide = ratio * height
-    elif width / height < ratio:
-        high = width / ratio
-    left, top = (width - wide) * 0.5, (height - high) * 0.5
-    return left, top, left + wide, top + high
-
-
-def _resized(decoded: Decoded, mode: str, size: tuple[int, int], box: FloatBox) -> Image.Image:
+def _resized(decoded: Decoded, mode: str, size: Size, box: FloatBox) -> Image.Image:
     """The part of a picture within `box`, resized to `size`."""
-    width, height = decoded.size
+    width, height = decoded.decoded_size
     strips = decoded.strips(mode)
-    left, top, right, bottom = box
+    left, top, right, bottom = box = decoded.decoded_box(box)
     if width * height > STRIP:
         memory.check(size[0], height, memory.pixel_bytes(mode), decoded.held)
     if not decoded.in_strips:
@@ -122,14 +138,10 @@ def _resized(decoded: Decoded, mode: str, size: tuple[int, int], box: FloatBox) 
     return narrow.resize(size, Image.Resampling.BILINEAR, (0, top, size[0], bottom))
 
 
-def _padded(decoded: Decoded, mode: str, size: tuple[int, int]) -> Image.Image:
-    """All of a picture in the middle of a sheet in the median colour of its border. No side becomes less than 1."""
+def _padded(decoded: Decoded, mode: str, size: Size) -> Image.Image:
+    """All of a picture in the middle of a sheet in the median colour of its border."""
     width, height = decoded.size
-    inner = size
-    if width / height > size[0] / size[1]:
-        inner = (size[0], max(1, round(height / width * size[0])))
-    elif width / height < size[0] / size[1]:
-        inner = (max(1, round(width / height * size[1])), size[1])
+    inner = framing.inner((width, height), size)
     sheet = Image.new(mode, size, _ground(decoded, mode))
     picture = _resized(decoded, mode, inner, (0, 0, width, height))
     sheet.paste(picture, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))

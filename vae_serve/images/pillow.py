@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, ImagePalette, JpegImagePlugin
 
 from vae_serve.errors import ImageError
-from vae_serve.images import fast, fitting, jpeg_file, memory, opaque, orientation, png_file, tiff_file
+from vae_serve.images import fast, fitting, framing, jpeg_file, memory, opaque, orientation, png_file, tiff_file
 from vae_serve.images.fitting import Decoded
 from vae_serve.images.opaque import Flatten
 from vae_serve.images.pixels import Bytes, Picture, PixelRule
@@ -47,7 +47,7 @@ def decode(data: bytes, rule: PixelRule) -> Picture:
     with warnings.catch_warnings():  # what Pillow warns of (odd palettes) is either an error below or harmless
         warnings.simplefilter("ignore")
         try:
-            return fitting.fit(_decoded(data, rule.background), rule)
+            return fitting.fit(_decoded(data, rule), rule)
         except ImageError:
             raise
         except MemoryError:
@@ -62,11 +62,12 @@ def from_pixels(pixels: Bytes, rule: PixelRule) -> Picture:
     return fitting.fit(Decoded((Image.fromarray(pixels),), opaque.plain), rule)
 
 
-def _decoded(data: bytes, background: int) -> Decoded:
+def _decoded(data: bytes, rule: PixelRule) -> Decoded:
+    background = rule.background
     if data.startswith(png_file.SIGNATURE):
         return _decode_png(png_file.read(data), background)
     if data.startswith(jpeg_file.START):
-        return _decode_jpeg(jpeg_file.read(data), background)
+        return _decode_jpeg(jpeg_file.read(data), rule)
     if data.startswith(tiff_file.STARTS):
         return _decode_tiff(tiff_file.read(data), background)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -127,7 +128,7 @@ def _decode_png(png: png_file.PngFile, background: int) -> Decoded:
     return Decoded(tuple(images), flatten, png.orientation, _notes(png.animated))
 
 
-def _decode_jpeg(jpeg: jpeg_file.JpegFile, background: int) -> Decoded:
+def _decode_jpeg(jpeg: jpeg_file.JpegFile, rule: PixelRule) -> Decoded:
     work = jpeg.scans * jpeg.width * jpeg.height
     limit = _SCANS * memory.pixel_limit()
     if work > limit:
@@ -137,19 +138,33 @@ def _decode_jpeg(jpeg: jpeg_file.JpegFile, background: int) -> Decoded:
         )
     if jpeg.components not in (1, 3, 4):
         raise ImageError("unsupported", f"it has {jpeg.components} components; JPEG files with 1, 3 or 4 are read")
-    size = (1 if jpeg.components == 1 else 4) + (_COEFFICIENT * jpeg.components if jpeg.buffered else 0)
-    memory.check(jpeg.width, jpeg.height, size, 2 * len(jpeg.data))
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.data))
-    image.load()
-    if jpeg.plain_scan and fast.may_be_filled_up(np.asarray(image.crop(_last_pixel(image)))):
-        other = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.with_other_end()))
-        if image.tobytes() != other.tobytes():
+    size = jpeg.width, jpeg.height
+    scale = framing.jpeg_scale(fitting.turned(size, jpeg.orientation), rule)
+    pixel = (1 if jpeg.components == 1 else 4) / scale**2 + (_COEFFICIENT * jpeg.components if jpeg.buffered else 0)
+    memory.check(*size, pixel, 2 * len(jpeg.data))
+    image = _jpeg_image(jpeg.data, scale, "L" if rule.channels == 1 else None)
+    if jpeg.plain_scan and _may_end_early(image):
+        whole = image if scale == 1 else _jpeg_image(jpeg.data)  # fewer pixels show less of what is missing
+        if _may_end_early(whole) and whole.tobytes() != _jpeg_image(jpeg.with_other_end()).tobytes():
             raise ImageError("truncated", "its JPEG data end before its last pixel")
-    return Decoded((image,), opaque.any_mode(background), jpeg.orientation, _notes(jpeg.animated))
+    opaquely = opaque.any_mode(rule.background)
+    return Decoded((image,), opaquely, jpeg.orientation, _notes(jpeg.animated), scale, size)
 
 
-def _last_pixel(image: Image.Image) -> fitting.Box:
-    return image.width - 1, image.height - 1, image.width, image.height
+def _jpeg_image(data: bytes, scale: int = 1, mode: str | None = None) -> Image.Image:
+    """Decoded. Where it is shrunk by `scale`, one in colour is given its luma alone if the `mode` is L: that is a part
+    of the file, and what it costs to convert the rest and weigh it again is saved.
+    """
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    if scale > 1:
+        image.draft(mode, (image.width // scale, image.height // scale))
+    image.load()
+    return image
+
+
+def _may_end_early(image: Image.Image) -> bool:
+    last = image.crop((image.width - 1, image.height - 1, image.width, image.height))
+    return fast.may_be_filled_up(np.asarray(last))
 
 
 def _decode_tiff(tiff: tiff_file.TiffFile, background: int) -> Decoded:

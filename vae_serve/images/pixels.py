@@ -19,6 +19,7 @@ PIXEL_LIMIT = 89_478_485  # Pillow's own: what 256 MB hold at three bytes a pixe
 
 Fit = Literal["stretch", "pad", "crop"]
 Invert = Literal["no", "yes", "auto"]
+Decode = Literal["whole", "scaled"]
 
 
 class PixelRule(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class PixelRule(msgspec.Struct, frozen=True):
     background: int = 255  # grey level 0..255 under transparency
     invert: Invert = "no"  # auto: where the median of the picture's border is 128 or more, so that dark is ground
     scale: str = "1/255"  # bytes times float32(1/255) are the model's floats
+    decode: Decode = "whole"  # scaled: a JPEG that shrinks by 2 or more is decoded at 1/2, 1/4 or 1/8, see `framing`
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -55,6 +57,7 @@ class PixelRule(msgspec.Struct, frozen=True):
             "invert": get_args(Invert),
             "scale": ("1/255",),
             "background": tuple(range(256)),
+            "decode": get_args(Decode),
         }
         for name in cls.__struct_fields__:
             value = getattr(rule, name)
@@ -65,8 +68,11 @@ class PixelRule(msgspec.Struct, frozen=True):
         return rule
 
     def to_json(self) -> dict[str, Any]:
-        """As a manifest holds it."""
-        return msgspec.structs.asdict(self)
+        """As a manifest holds it: `decode` is left out where it is `whole`, since it came later than the others."""
+        fields = msgspec.structs.asdict(self)
+        if self.decode == "whole":
+            del fields["decode"]
+        return fields
 
     @property
     def shape(self) -> tuple[int, int, int]:

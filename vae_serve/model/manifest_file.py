@@ -78,7 +78,7 @@ def _checked(manifest: Manifest) -> Manifest:
     _convert("metrics", manifest.metrics, _Metrics)
     if set(manifest.parameters) != {"encoder", "decoder", "trainable"}:
         raise ValueError(f"the fields of parameters are {sorted(manifest.parameters)}")
-    if set(manifest.pixels) != set(PixelRule.__struct_fields__):
+    if {*manifest.pixels, "decode"} != set(PixelRule.__struct_fields__):  # `decode` came later: without it, whole
         raise ValueError(f"the fields of pixels are {sorted(manifest.pixels)!r:.200}")
     rule = PixelRule.from_json(msgspec.to_builtins(_convert("pixels", manifest.pixels, PixelRule)))
     if rule.shape != manifest.image_shape:

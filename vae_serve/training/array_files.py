@@ -1,7 +1,7 @@
 """Arrays of images as training data: .npy and .npz, of any plain dtype."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vae_serve.errors import SourceError
 from vae_serve.images.array_pixels import integers_to_bytes, is_deep
-from vae_serve.images.pixels import PixelRule, to_bytes
+from vae_serve.images.pixels import Decode, PixelRule, to_bytes
 from vae_serve.sources.npy import LONGEST_HEADER, MAGIC, open_array, parse_header
 from vae_serve.sources.npz import NpzFile
 from vae_serve.sources.readable import LocalFile, read_at
@@ -32,10 +32,11 @@ class Labelled:
 
     images: Bytes
     labels: Labels | None
+    decode: Decode = "whole"  # of the rule that picture files among them were decoded by
 
     def part(self, rows: slice) -> "Labelled":
         """Some neighbouring rows, not copied."""
-        return Labelled(self.images[rows], None if self.labels is None else self.labels[rows])
+        return replace(self, images=self.images[rows], labels=None if self.labels is None else self.labels[rows])
 
 
 def from_npy(file: Path, note: Note) -> Labelled:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vae_serve.errors import RunError, SourceError
 from vae_serve.images import mnist
-from vae_serve.images.pixels import PixelRule
+from vae_serve.images.pixels import Decode, PixelRule
 from vae_serve.sources.names import shown
 from vae_serve.training import read
 from vae_serve.training.array_files import Labels, Note, as_bytes, resized
@@ -40,6 +40,12 @@ class Dataset:
     train_labels: Labels | None  # (n,)
     test_images: Bytes
     test_labels: Labels | None
+    decode: Decode = "whole"  # of the rule that picture files among them were decoded by
+
+    @property
+    def rule(self) -> PixelRule:
+        """By which other pictures become such images."""
+        return PixelRule(*self.image_shape, decode=self.decode)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,7 +64,13 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(source: str, image_size: str | None = None, rule: PixelRule | None = None, note: Note = _silent) -> Dataset:
+def load(
+    source: str,
+    image_size: str | None = None,
+    rule: PixelRule | None = None,
+    note: Note = _silent,
+    decode: Decode = "scaled",
+) -> Dataset:
     """The data set of this name, or at this path.
 
     Names: `mnist` (packaged), and KERAS_NAMES where there is a network. Paths: an .npz file with x_train, and y_train,
@@ -67,13 +79,13 @@ def load(source: str, image_size: str | None = None, rule: PixelRule | None = No
     out.
     `image_size`, HxW or HxWxC, is what images are resized to; without it all must be of one size, and have 3 channels
     where one of them is in colour. `rule` is that of a model: its word counts for pictures, while arrays stay as they
-    are. `note` is told what a person should know of.
+    are. Without it pictures are decoded as `decode` says. `note` is told what a person should know of.
 
     Raises:
         UsageError: `image_size` is none.
         SourceError: no such data set, or data that cannot be trained on; the message says why.
     """
-    fit = read.Fit(None if image_size is None else parse_image_size(image_size), rule)
+    fit = read.Fit(None if image_size is None else parse_image_size(image_size), rule, decode)
     if source == "mnist":
         return _resized(_mnist(), fit)
     if source in KERAS_NAMES:
@@ -94,11 +106,12 @@ def load(source: str, image_size: str | None = None, rule: PixelRule | None = No
             "they must have one shape"
         )
     name = shown(os.fsencode(path.resolve().stem))
-    return Dataset(name, "unknown", train.images, train.labels, test.images, test.labels)
+    decoded: Decode = "scaled" if "scaled" in (train.decode, test.decode) else "whole"
+    return Dataset(name, "unknown", train.images, train.labels, test.images, test.labels, decoded)
 
 
 def load_again(record: Mapping[str, Any], whose: str, note: Note = _silent) -> Dataset:
-    """The data set that a run was trained on, from the record of the run: at the same size, and the same images.
+    """The data set that a run was trained on, from the record of the run: by the same rule, and the same images.
 
     Raises:
         RunError: the images are not those; names both fingerprints. `whose` names the run.
@@ -107,7 +120,7 @@ def load_again(record: Mapping[str, Any], whose: str, note: Note = _silent) -> D
     config = record["config"]
     # what came of --image-size, or of the images themselves: an older version may have decided otherwise
     size = "x".join(map(str, config["image_shape"]))
-    dataset = load(config["data"], size, note=note)
+    dataset = load(config["data"], size, note=note, decode=record.get("pixels", {}).get("decode", "whole"))
     require_same(dataset, record["data"]["sha256"], whose, config["data"])
     return dataset
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vae_serve.errors import ImageError, SourceError
 from vae_serve.images.decode import Decoder
-from vae_serve.images.pixels import PixelRule
+from vae_serve.images.pixels import Decode, PixelRule
 from vae_serve.sources import arrays, names, opening
 from vae_serve.sources.files import Pictures
 from vae_serve.sources.names import shown
@@ -35,7 +35,8 @@ class Fit:
     """What the images of a source are made to fit."""
 
     size: Size | None = None  # arrays and pictures are resized to it; None: all must have one size
-    rule: PixelRule | None = None  # of a model that is there: decides over pictures, whatever `size` says
+    rule: PixelRule | None = None  # of a model that is there: decides over pictures, whatever the others say
+    decode: Decode = "scaled"  # of the rule that is made for pictures
 
 
 def source(name: str, fit: Fit, note: Note) -> tuple[Labelled, Labelled | None]:
@@ -84,7 +85,7 @@ def _opened(parts: list[str], fit: Fit, note: Note) -> list[Labelled]:
         else:
             pictures[number] = _Part(name, opened, note)
     if pictures:
-        rule = fit.rule or _common_rule(list(pictures.values()), fit.size, note)
+        rule = fit.rule or _common_rule(list(pictures.values()), fit, note)
         one_size = fit.rule is None and fit.size is None
         labelled |= {number: _decoded(part, rule, one_size) for number, part in pictures.items()}
     return [labelled[number] for number in range(len(parts))]
@@ -132,10 +133,11 @@ class _Part:
         return _as_text(self._pictures.labels(range(self._pictures.names.count)), self._kept)
 
 
-def _common_rule(parts: list[_Part], size: Size | None, note: Note) -> PixelRule:
-    """The rule for all pictures: of the first one's size unless `size` says one, grey where all of them are."""
+def _common_rule(parts: list[_Part], fit: Fit, note: Note) -> PixelRule:
+    """The rule for all pictures: of the first one's size unless `fit` says one, grey where all of them are."""
+    size = fit.size
     if size is not None and size[2] is not None:
-        return PixelRule(size[0], size[1], size[2])
+        return PixelRule(size[0], size[1], size[2], decode=fit.decode)
     first: tuple[int, int] | None = None
     grey = 0
     first_colour = ""
@@ -156,7 +158,7 @@ def _common_rule(parts: list[_Part], size: Size | None, note: Note) -> PixelRule
             f"3 channels; --image-size {_text(size[:2] if size else first)}x1 makes all grey"
         )
     height, width = size[:2] if size else first
-    return PixelRule(height, width, 3 if first_colour else 1)
+    return PixelRule(height, width, 3 if first_colour else 1, decode=fit.decode)
 
 
 def _header(contents: bytes) -> tuple[tuple[int, int], bool]:
@@ -204,7 +206,7 @@ def _decoded(part: _Part, rule: PixelRule, one_size: bool) -> Labelled:
             )
         images[place[row]] = picture.pixels
     labels = part.labels()
-    return Labelled(images, None if labels is None else labels[np.argsort(place)])
+    return Labelled(images, None if labels is None else labels[np.argsort(place)], rule.decode)
 
 
 def _text(size: tuple[int, int]) -> str:

@@ -52,6 +52,15 @@ class _Shapes(msgspec.Struct):
     image_shape: tuple[Size, Size, Size]  # height, width, channels
 
 
+class _Pixels(msgspec.Struct):
+    """Of `vae_serve.images.pixels.PixelRule`, those fields that training decides."""
+
+    height: Size
+    width: Size
+    channels: Size
+    decode: Literal["whole", "scaled"] = "whole"
+
+
 class _Figures(msgspec.Struct):
     negative_elbo: float | None = None  # null where it is not finite
     reconstruction: float | None = None
@@ -71,7 +80,7 @@ class _Record(msgspec.Struct):
     config: _Shapes
     schedule: _Schedule
     data: _Data
-    pixels: dict[str, int | str]
+    pixels: _Pixels
     parameters: dict[str, int]
     versions: dict[str, str]
     metrics: _Metrics
@@ -88,8 +97,6 @@ def new(
     train_count: int,
 ) -> Json:
     """The record of a run that begins; `train_count` images are trained on."""
-    from vae_serve.images.pixels import PixelRule
-
     height, width, channels = data.image_shape
     return {
         "schema_version": SCHEMA_VERSION,
@@ -107,7 +114,7 @@ def new(
             "image_shape": [height, width, channels],
             "sha256": data.sha256,
         },
-        "pixels": PixelRule(height, width, channels).to_json(),
+        "pixels": data.rule.to_json(),
         "parameters": dict(parameters),
         "code": {"version": vae_serve.__version__, "sha256": _code_fingerprint()},
         "versions": versions(),

@@ -15,13 +15,16 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import RunError
 from vae_serve.storage import regular
 from vae_serve.storage.publish import Destination, publish_folder, replace_file
 from vae_serve.training import record as records
 from vae_serve.training.record import Json
+
+if TYPE_CHECKING:
+    from vae_serve.images.pixels import PixelRule
 
 RECORD = "run.json"
 RECORD_LIMIT = 1 << 20  # bytes; a record has some three kilobytes
@@ -45,6 +48,13 @@ class Run:
         """Height, width and channels of the model's images."""
         height, width, channels = self.record["config"]["image_shape"]
         return height, width, channels
+
+    @property
+    def rule(self) -> "PixelRule":
+        """From a picture to the model's image."""
+        from vae_serve.images.pixels import PixelRule
+
+        return PixelRule(*self.image_shape, decode=self.record["pixels"].get("decode", "whole"))
 
     def encoder(self) -> Any:
         """The Keras model image -> [z_mean, z_log_var], loaded in safe mode."""
