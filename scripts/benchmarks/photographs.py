@@ -15,13 +15,15 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from embed import vae_serve, whole_process
 from PIL import Image
 
 from vae_serve.cores import cores
@@ -95,13 +97,9 @@ def main() -> None:
 
 def pictures() -> list[Image.Image]:
     """Of installed packages: a palace, a flower, a person; 640 x 427 twice, 512 x 600."""
-    import matplotlib
-    import sklearn
-
-    learn, plot = (Path(package.__file__).parent for package in (sklearn, matplotlib))
-    files = [learn / "datasets/images/china.jpg", learn / "datasets/images/flower.jpg"]
-    files.append(plot / "mpl-data/sample_data/grace_hopper.jpg")
-    return [Image.open(file).convert("RGB") for file in files]
+    learn, plot = files("sklearn") / "datasets/images", files("matplotlib") / "mpl-data/sample_data"
+    found = [learn / "china.jpg", learn / "flower.jpg", plot / "grace_hopper.jpg"]
+    return [Image.open(io.BytesIO(file.read_bytes())).convert("RGB") for file in found]
 
 
 def write_photographs(folder: Path, count: int) -> Path:
@@ -131,11 +129,10 @@ def speed(work: Path, count: int, rounds: int) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*.jpg")) / count
     encoder, scratch, out = str(bundles.find(None) / "encoder.onnx"), str(work / "found.npz"), work / "out"
     python = [sys.executable, "-c"]
-    scaled = vae_serve(folder, out)
-    scaled[scaled.index("--model") + 1] = str(with_scaled_decoding(work / "bundle"))
+    words = ["-m", "vae_serve", "embed", str(folder), "--out", str(out), "-q", "--model"]
     sides = {
-        "embed, scaled decoding": scaled,
-        "embed, whole decoding": vae_serve(folder, out),
+        "embed, scaled decoding": [sys.executable, *words, str(with_scaled_decoding(work / "bundle"))],
+        "embed, whole decoding": [sys.executable, *words, str(bundles.find(None))],
         "plain script, Pillow + ONNX Runtime": [*python, PLAIN, str(folder), encoder, scratch, "whole"],
         "the same with `Image.draft`": [*python, PLAIN, str(folder), encoder, scratch, "draft"],
         "scaled decode alone, all cores": [*python, CEILING, str(folder), str(cores())],
@@ -158,6 +155,15 @@ def speed(work: Path, count: int, rounds: int) -> None:
     print(f"\n- {medians['plain script, Pillow + ONNX Runtime'] / ours:.2f} times the plain script")
     print(f"- {medians['the same with `Image.draft`'] / ours:.2f} times the script with `draft`")
     print(f"- {medians['scaled decode alone, all cores'] / ours:.0%} of a scaled decode alone on as many cores")
+
+
+def whole_process(command: list[str], out: Path) -> float:
+    """Seconds from start to end; the result is cleared away."""
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - begun
+    shutil.rmtree(out, ignore_errors=True)
+    return seconds
 
 
 def with_scaled_decoding(folder: Path) -> Path:
