@@ -221,6 +221,28 @@ def test_more_rows_than_an_answer_may_have(service):
 
 def test_json_beyond_its_limit_is_told_to_come_as_bytes(service):
     refused(service.infer(DECODER, {"inputs": [Z], "filler": "a" * (9 << 20)}), 413, "binary data")
+    refused(service.infer(DECODER, {"inputs": [{**Z, "shape": [1] * (4 << 20)}]}), 413, "binary data")
+    refused(service.infer(DECODER, {"inputs": [{}] * (4 << 20)}), 413, "binary data")
+    refused(service.infer(DECODER, b'{"inputs": [{"data": [' + b"0," * (5 << 20)), 400, "no JSON")
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (b"0.5", 200),
+        (b"0.5, 0.5", 400),
+        (b'"0.5"', 400),
+        (b"true", 400),
+        (b"1.5", 400),
+        (b"[0.5]", 400),
+        (b"9" * 400, 400),
+    ],
+)
+def test_the_last_of_many_megabytes_of_numbers_is_looked_at_as_any_other(service, last, status):
+    head = b'{"inputs": [{"name": "image", "shape": [1200, 28, 28, 1], "datatype": "FP32", "data": ['
+    body = head + b"0.1234567," * (1200 * 784 - 1) + last + b"]}]}"
+    answer = service.post(f"/v2/models/{ENCODER}/infer", body)
+    assert answer.status == status, answer.body[:1000]
 
 
 @pytest.mark.parametrize("media", ["multipart/form-data; boundary=x", "text/html", "image/png", "application/xml"])

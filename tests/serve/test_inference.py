@@ -4,6 +4,7 @@ import gzip
 import json
 
 import numpy as np
+import orjson
 import pytest
 from serving import binary, tensor
 
@@ -125,6 +126,26 @@ def test_a_large_request_is_answered_whole_and_in_order(client, points, expected
     many = np.concatenate([points * np.float32(scale) for scale in np.linspace(0.5, 2, 12)])
     [found] = asked(client, DECODER, "z", many, ["image"])
     assert found.tobytes() == expected.decode(many).tobytes()
+
+
+@pytest.mark.parametrize("how", ["flat", "nested", "bytes"])
+def test_many_megabytes_of_numbers_are_read_as_bytes_are(service, how):
+    """JSON's limit is for what is no number of the input."""
+    values = np.random.default_rng(0).random((1200, 28, 28, 1), np.float32)
+    datatype = "FP32"
+    if how == "bytes":
+        values, datatype = (values * 255).astype(np.uint8), "UINT8"
+        values = np.concatenate([values, values])
+    text = orjson.dumps(values if how == "nested" else values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    if how == "bytes":
+        text = text.replace(b",", b" , ")
+    assert len(text) > 9 << 20
+    head = {"name": "image", "shape": list(values.shape), "datatype": datatype}
+    start = json.dumps({"parameters": {"binary_data_output": True}, "inputs": [head]}).encode()[:-3]
+    answer = service.post("/v2/models/mnist_encoder/infer", start + b', "data": ' + text + b"}]}")
+    body, header = binary("image", values, datatype, parameters={"binary_data_output": True})
+    assert answer.status == 200
+    assert answer.body == service.post("/v2/models/mnist_encoder/infer", body, header).body
 
 
 def test_health_and_metadata_are_as_the_client_expects_them(client, service):

@@ -4,7 +4,8 @@ The protocol: https://github.com/kserve/open-inference-protocol, specification/p
 The extension: https://github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
 """
 
-from typing import Annotated, Any
+import asyncio
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,15 +13,18 @@ import numpy.typing as npt
 
 from vae_serve.serve.answers import BINARY, JSON, Answer, Refusal, brief
 from vae_serve.serve.batching import Workers
+from vae_serve.serve.body import ASIDE
 from vae_serve.serve.limits import Limits
 from vae_serve.serve.networks import DATATYPES, VERSION, Network
 from vae_serve.serve.request import Request
-from vae_serve.serve.tensors import as_bytes, from_bytes, from_numbers, rows_of
+from vae_serve.serve.tensors import as_bytes, from_bytes, from_json, rows_of
 
 Array = npt.NDArray[Any]
 Parameters = dict[str, Any]
+Record = TypeVar("Record")
 
 JSON_SHARE = 4  # the text of a number takes up to so many times its bytes as a float32
+MOST_OBJECTS = 1000  # in the JSON of a large request
 MOST_OUTPUTS = 16  # that a request may list; a network has two at most
 
 _UNSAID = (
@@ -42,7 +46,19 @@ class InputTensor(msgspec.Struct):
     shape: list[Size]
     datatype: str
     parameters: Parameters = {}
-    data: Any = msgspec.UNSET
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class Numbers(msgspec.Struct):
+    """A tensor of a request: its data alone."""
+
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class AllNumbers(msgspec.Struct):
+    """A request: the data of its inputs alone."""
+
+    inputs: list[Numbers]
 
 
 class OutputRequest(msgspec.Struct):
@@ -61,18 +77,29 @@ class InferRequest(msgspec.Struct):
     outputs: list[OutputRequest] = []
 
 
-_decoder = msgspec.json.Decoder(InferRequest)
-_read = _decoder.decode
+_request = msgspec.json.Decoder(InferRequest)
+_numbers = msgspec.json.Decoder(AllNumbers)
 
 
-def parse(text: bytes | memoryview) -> InferRequest:
-    """The JSON of a request.
+def parse(text: bytes, limits: Limits) -> InferRequest:
+    """The JSON of a request, but for the numbers of its inputs.
 
     Raises:
-        Refusal: 400, says where it is wrong.
+        Refusal: 400, says where it is wrong; 413 where it is too large without those numbers.
     """
+    if len(text) > limits.json_bytes:
+        many = text.count(b"{") > MOST_OBJECTS
+        if (
+            many
+            or len(text) - sum(len(bytes(tensor.data)) for tensor in _read(text, _numbers).inputs) > limits.json_bytes
+        ):
+            raise Refusal(413, f"the JSON has more than {limits.json_bytes:,} bytes; send tensors as binary data")
+    return _read(text, _request)
+
+
+def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record:
     try:
-        return _read(text)
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         raise Refusal(400, f"the request is not as the protocol has it: {error}") from None
     except (msgspec.DecodeError, ValueError) as error:
@@ -102,13 +129,11 @@ async def infer(
         text, binary = body[:size], view[size:]
         if not size:
             return await _raw(request, view, network, workers, limits, alone)
-    if len(text) > limits.json_bytes:
-        raise Refusal(413, f"the JSON is larger than {limits.json_bytes:,} bytes; send tensors as binary data")
-    asked = parse(text)
+    asked = parse(text, limits)
     wanted = _wanted(asked, network)
     whole = all(in_bytes for _, in_bytes in wanted)
     answer_bytes = limits.answer_bytes if whole else limits.answer_bytes // JSON_SHARE
-    rows = _input(asked, binary, network, network.rows_limit(answer_bytes))
+    rows = await _input(request, asked, binary, network, network.rows_limit(answer_bytes))
     network.check(rows)
     request.hold(len(rows) * network.output_bytes * (2 if whole else JSON_SHARE + 1))  # the outputs and their copy
     return _answer(asked.id, network, wanted, await network.run(workers, rows, alone))
@@ -141,7 +166,9 @@ async def _raw(
     return _answer("", network, wanted, await network.run(workers, rows, alone))
 
 
-def _input(asked: InferRequest, binary: memoryview | None, network: Network, most: int) -> Array:
+async def _input(
+    request: Request, asked: InferRequest, binary: memoryview | None, network: Network, most: int
+) -> Array:
     """The rows of the one input."""
     if len(asked.inputs) != 1:
         names = [tensor.name for tensor in asked.inputs]
@@ -150,13 +177,17 @@ def _input(asked: InferRequest, binary: memoryview | None, network: Network, mos
     rows, dtype = rows_of(network, tensor.name, tensor.datatype, tensor.shape, most)
     _check_parameters(tensor.parameters, tensor.name)
     size = tensor.parameters.get("binary_data_size")
+    data = bytes(tensor.data)
     if size is None:
-        if tensor.data is msgspec.UNSET:
+        if not data:
             raise Refusal(400, f"{tensor.name} has neither data nor a binary_data_size")
         if binary:
             raise Refusal(400, f"{len(binary):,} bytes follow the JSON, and no input has a binary_data_size")
-        return from_numbers(network, tensor.data, rows, dtype)
-    if tensor.data is not msgspec.UNSET:
+        if len(data) <= ASIDE:
+            return from_json(network, data, rows, dtype)
+        request.hold(2 * len(data))  # its copies on the way
+        return await asyncio.to_thread(from_json, network, data, rows, dtype)
+    if data:
         raise Refusal(400, f"{tensor.name} has both data and a binary_data_size; give one of them")
     if binary is None:
         raise Refusal(400, f"{tensor.name} has a binary_data_size, and there is no Inference-Header-Content-Length")

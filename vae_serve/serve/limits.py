@@ -15,7 +15,8 @@ class Limits(msgspec.Struct, frozen=True):
     body_bytes: int = 32 * MIB
     """A body as it comes and as it is unpacked; more is answered with 413."""
     json_bytes: int = 8 * MIB
-    """A body, or the part of it, that is JSON: parsed numbers take 16 times their text."""
+    """What a request has in JSON besides its input's numbers, which are parsed in parts: parsed, it takes 16 times its
+    text."""
     body_seconds: float = 30.0
     """For the whole of a body; then 408."""
     picture_bytes: int = 16 * MIB
