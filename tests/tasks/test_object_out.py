@@ -337,6 +337,36 @@ def test_generate_stores_a_file_with_the_bytes_of_a_local_one(name, vae_serve, s
     assert sorted(file.name for file in tmp_path.iterdir()) == [name]
 
 
+def test_generate_that_is_killed_goes_on_with_the_same_command(vae_serve, seaweed, bucket, tmp_path):
+    words = ("generate", "--count", "20000", "--rows-per-shard", "100", "--model", str(MODEL), "--workers", "1")
+    out = f"s3://{bucket}/samples.zip"
+    here = tmp_path / "temporary"
+    here.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(here), **seaweed.environment()}
+
+    def records() -> dict[str, int]:
+        return {file.name: file.stat().st_mtime_ns for file in here.glob("*/*/samples.zip.partial/.job/part-*.json")}
+
+    def started_until(count: int) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "vae_serve", *words, "--out", out, "-q"]
+        run = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        while len(records()) < count:
+            assert run.poll() is None, run.stderr and run.stderr.read()
+        return run
+
+    first = started_until(20)
+    first.kill()
+    first.communicate()
+    done = records()
+    assert seaweed.objects(bucket) == {}
+    second = started_until(len(done) + 1)
+    assert {name: time for name, time in records().items() if name in done} == done
+    assert second.communicate()[1] == ""
+    assert vae_serve(*words, "--out", "here.zip", "-q", cwd=tmp_path).returncode == 0
+    assert seaweed.objects(bucket) == {"samples.zip": (tmp_path / "here.zip").read_bytes()}
+    assert not [*here.glob("*/*")]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

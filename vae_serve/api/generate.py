@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vae_serve.model.model import Model
     from vae_serve.tasks.generate import Result
 
+_HOW = ("overwrite", "workers", "engine", "address")  # options that change no byte
+
 
 def generate(
     model: "Model | StrPath | None" = None,
@@ -53,9 +55,9 @@ def generate(
 
     `out`: NAME.png, .npy, .npz, .zip, .parquet, or a folder of PNG files; a file's name may be a URL, such as
     s3://BUCKET/NAME.zip: it is made on this machine, then stored. None is a name that says what it is. A long
-    job is continued by the same call. `rows_per_shard`: pictures that are made and kept as one; None is 32 MiB of them.
-    `engine`, `address`: as in `embed`. `progress` is told (pictures done, pictures in all). All others as
-    `vae-serve generate --help` says.
+    job is continued by the same call, on the same machine. `rows_per_shard`: pictures that are made and kept as one;
+    None is 32 MiB of them. `engine`, `address`: as in `embed`. `progress` is told (pictures done, pictures in all). All
+    others as `vae-serve generate --help` says.
 
     Raises:
         UsageError, InputError: the arguments make no sense, or not with this model.
@@ -103,9 +105,12 @@ def generate(
         if target is None or isinstance(target, Path):
             done = made(target)
         else:
+            from vae_serve.tasks.bundle_folder import network_sha256
             from vae_serve.tasks.uploaded import uploaded
 
-            with uploaded(target, checked["overwrite"]) as file:
+            what = {name: value for name, value in checked.items() if name not in _HOW}
+            job = network_sha256(bundle, "decoder"), points if isinstance(points, Path) else None, what
+            with uploaded(target, checked["overwrite"], job) as file:
                 done = made(file)
     where = done.path if target is None else arguments.place_shown(target)
     return GenerateSummary(arguments.place_shown(bundle.path), where, done.pictures, done.points, done.missing)
