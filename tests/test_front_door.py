@@ -98,3 +98,10 @@ def test_a_changed_byte_in_the_bundle_is_refused_by_the_files_name(vae_serve, ex
     assert done.returncode == 1
     assert "decoder.onnx" in done.stderr
     assert not (tmp_path / "grid.png").exists()
+
+
+def test_nothing_is_written_into_the_user_s_home(vae_serve, tmp_path: Path):
+    (tmp_path / "home").mkdir()
+    done = vae_serve("generate", "--grid", 2, cwd=tmp_path, env={"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""})
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "home").rglob("*")) == []

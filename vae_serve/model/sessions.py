@@ -1,10 +1,15 @@
 """ONNX Runtime over one graph: the only place that opens a session."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+# ONNX Runtime 1.32 has telemetry for its maker, with a file in the user's home, unless this is set when it is loaded.
+# Its function `disable_telemetry_events` comes too late for the file.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from vae_serve.errors import BundleError
