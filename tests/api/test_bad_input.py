@@ -328,5 +328,5 @@ def test_every_error_can_be_pickled(error):
 
 
 def test_a_fraction_is_no_whole_number():
-    with pytest.raises(UsageError, match=r"--batch is Fraction\(1, 2\); give a whole number from 1"):
+    with pytest.raises(UsageError, match=r"--batch Fraction\(1, 2\): give a whole number from 1"):
         vae_serve.embed("mnist", batch=Fraction(1, 2))

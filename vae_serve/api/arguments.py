@@ -23,12 +23,12 @@ def option(name: str) -> str:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number, NumPy's included."""
-    from vae_serve.model import arguments
+    from vae_serve.model.arguments import give_whole, whole_or_none
 
-    try:
-        return arguments.whole(option(name), value, least, most)
-    except InputError as error:
-        raise UsageError(str(error)) from None
+    number = whole_or_none(value, least, most)
+    if number is None:
+        raise UsageError(f"{option(name)} {_brief(value)}: {give_whole(least, most)}")
+    return number
 
 
 def seed(value: object) -> int:

@@ -5,6 +5,7 @@ The tests read them back with Pillow. PNG (Portable Network Graphics) Specificat
 
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,20 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> grey, grey + alpha, RGB,
 
 def encode(picture: npt.NDArray[np.uint8]) -> bytes:
     """The file of one picture, (H, W, C) uint8 with 1 to 4 channels. The same picture gives the same bytes."""
-    height, width, channels = picture.shape
-    lines = np.zeros((height, 1 + width * channels), np.uint8)  # each line begins with its filter: 0, none
-    lines[:, 1:] = picture.reshape(height, width * channels)
+    return next(files(picture[np.newaxis], lambda lines: zlib.compress(lines, LEVEL)))
+
+
+def files(pictures: npt.NDArray[np.uint8], compress: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """The file of each picture of (n, H, W, C) uint8. `compress` gives the zlib stream (RFC 1950) of its lines."""
+    count, height, width, channels = pictures.shape
+    lines = np.zeros((count, height, 1 + width * channels), np.uint8)  # each line begins with its filter: 0, none
+    lines[:, :, 1:] = pictures.reshape(count, height, width * channels)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    data = zlib.compress(lines.tobytes(), LEVEL)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    begin, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
+    for picture in lines:
+        yield begin + _chunk(b"IDAT", compress(picture.tobytes())) + end
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    check = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join((len(data).to_bytes(4, "big"), kind, data, check.to_bytes(4, "big")))

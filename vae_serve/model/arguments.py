@@ -138,16 +138,26 @@ def _physical_memory() -> float:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number, NumPy's included."""
-    wanted = f"give a whole number from {least}" + (f" to {most}" if most is not None else "")
+    number = whole_or_none(value, least, most)
+    if number is None:
+        raise InputError(f"{name} is {value!r:.100}; {give_whole(least, most)}")
+    return number
+
+
+def whole_or_none(value: object, least: int, most: int | None) -> int | None:
+    """As `whole`, but None for anything else."""
+    if isinstance(value, bool | np.ndarray):
+        return None
     try:
-        if isinstance(value, bool | np.ndarray):
-            raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
     except TypeError:
-        raise InputError(f"{name} is {value!r:.100}; {wanted}") from None
-    if number < least or (most is not None and number > most):
-        raise InputError(f"{name} is {number}; {wanted}")
-    return number
+        return None
+    return number if number >= least and (most is None or number <= most) else None
+
+
+def give_whole(least: int, most: int | None) -> str:
+    """The end of a message about what is not a whole number within these bounds."""
+    return f"give a whole number from {least}" + (f" to {most}" if most is not None else "")
 
 
 def pixel_type(dtype: object) -> PixelType:

@@ -3,11 +3,13 @@
 import copy
 import io
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 
-from vae_serve.images import png
+from vae_serve.images import png, png_bulk
 from vae_serve.jobs.folder import Job
 from vae_serve.jobs.plan import STATE
 from vae_serve.model.samplers import Floats
@@ -19,12 +21,16 @@ from vae_serve.storage.publish import IsEarlier
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+PNG: Mapping[str, str] = MappingProxyType({"png": png_bulk.COMPRESSOR})
+
+
 class FolderWriter:
     """A folder of PNG files. They survive a kill; each is not synced by itself, so a power cut may cost the last."""
 
     suffix = ""
     results: tuple[str, ...] = ()
     is_earlier: IsEarlier = staticmethod(earlier.is_picture_folder)
+    about: Mapping[str, str] = PNG
 
     NAME = "pictures"
 
@@ -41,13 +47,14 @@ class FolderWriter:
 
     def add(self, start: int, pictures: Bytes, z: Floats) -> dict[str, bytes]:
         """One file for each is written; their contents where no folder is open."""
-        contents = {}
-        for index, picture in enumerate(pictures, start):
-            if self._folder < 0:
-                contents[self._name(index)] = png.encode(picture)
-            else:
-                self._write(self._name(index), png.encode(picture))
-        return contents
+        contents = dict(
+            zip(map(self._name, range(start, start + len(pictures))), png_bulk.encode(pictures), strict=True)
+        )
+        if self._folder < 0:
+            return contents
+        for name, file in contents.items():
+            self._write(name, file)
+        return {}
 
     def _write(self, name: str, contents: bytes) -> None:
         try:
@@ -55,9 +62,11 @@ class FolderWriter:
         except FileExistsError:  # of a run that was killed in this shard
             os.unlink(name, dir_fd=self._folder)
             file = os.open(name, _NEW, 0o666, dir_fd=self._folder)
-        with os.fdopen(file, "wb", buffering=0) as opened:
+        try:
             while contents:
-                contents = contents[opened.write(contents) :]
+                contents = contents[os.write(file, contents) :]
+        finally:
+            os.close(file)
 
     def shard(self, name: str, pieces: list[dict[str, bytes]]) -> Files:
         """Nothing to write. Where no folder is open, the shard's files."""
@@ -92,6 +101,8 @@ class FolderWriter:
 class _ShardWriter:
     """A shard is a file, which the job commits; `finish` makes one of all of them. Nothing is open meanwhile."""
 
+    about: Mapping[str, str] = PNG
+
     def __init__(self, pictures: int, numbering: Numbering) -> None:
         self._numbering = numbering
         self.least_bytes = pictures * png.LEAST_BYTES
@@ -121,8 +132,8 @@ class ZipWriter(_ShardWriter):
     def add(self, start: int, pictures: Bytes, z: Floats) -> bytes:
         """The files' records in the archive."""
         return b"".join(
-            zips.record(self._numbering.name(index), png.encode(picture))
-            for index, picture in enumerate(pictures, start)
+            zips.record(self._numbering.name(index), file)
+            for index, file in enumerate(png_bulk.encode(pictures), start)
         )
 
     def shard(self, name: str, pieces: list[bytes]) -> Files:
@@ -146,8 +157,7 @@ class ParquetWriter(_ShardWriter):
 
     def add(self, start: int, pictures: Bytes, z: Floats) -> tuple[range, list[bytes], Floats]:
         """Indices, files and each picture's points one after another."""
-        files = [png.encode(picture) for picture in pictures]
-        return range(start, start + len(pictures)), files, z.reshape(len(pictures), -1)
+        return range(start, start + len(pictures)), png_bulk.encode(pictures), z.reshape(len(pictures), -1)
 
     def shard(self, name: str, pieces: list[tuple[range, list[bytes], Floats]]) -> Files:
         """A shard is a Parquet file itself."""
