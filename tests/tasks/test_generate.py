@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 from interrupting import events_of, interrupted, moments
 from PIL import Image
 
-from vae_serve.images import pixels
+from vae_serve.images import fast, pixels, png_bulk
 from vae_serve.model import samplers
 
 
@@ -340,3 +343,21 @@ def test_an_unfinished_job_is_continued_and_another_one_is_refused_with_the_diff
     assert (continued[0] == 99).all()
     assert np.array_equal(continued[1:], whole[1:])
     assert not (tmp_path / "a.npy.partial").exists()
+
+
+@pytest.mark.skipif(not fast.AVAILABLE, reason="the extra fast is not installed: there is one compressor alone")
+def test_a_job_that_another_compressor_began_is_refused_with_the_difference(bundle, tmp_path):
+    words = ["generate", "--count", 9000, "--rows-per-shard", 1000, "--model", bundle, "--out"]
+    total = events_of(*words, "counted.zip", cwd=tmp_path)
+    assert interrupted(*words, "a.zip", cwd=tmp_path, at=total // 2).returncode == -signal.SIGKILL
+    without_fast = "import sys; sys.modules['imagecodecs'] = None; from vae_serve.cli import main; main(sys.argv[1:])"
+    other = subprocess.run(
+        [sys.executable, "-c", without_fast, *map(str, words), "a.zip"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert other.returncode == 1
+    assert f"png was '{png_bulk.COMPRESSOR}' and is now 'zlib, level 3'" in other.stderr
