@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol to arrays and back: numbers of JSON, and bytes of the binary extension."""
 
 import math
+import sys
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from vae_serve.serve.networks import DATATYPES, DTYPES, Network
 
 Array = npt.NDArray[Any]
 
+BIG_ENDIAN = sys.byteorder == "big"
 PART = 1 << 17  # bytes of numbers that are parsed at once
 _OF_NUMBERS = b"0123456789+-.eE \t\r\n"  # what a list of numbers consists of, apart from brackets and commas
 _BETWEEN = b"[] \t\r\n"
@@ -132,11 +134,12 @@ def from_bytes(network: Network, data: memoryview, rows: int, dtype: np.dtype[An
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise Refusal(400, f"{network.input.name} has {len(data):,} bytes; {list(shape)} takes {expected:,}")
-    values = np.frombuffer(data, dtype.newbyteorder("<"))
-    return values.astype(dtype, copy=not values.flags.aligned).reshape(shape)
+    values = np.frombuffer(data, dtype).reshape(shape)
+    if BIG_ENDIAN:
+        return values.byteswap()
+    return values if values.flags.aligned else values.copy()
 
 
 def as_bytes(values: Array) -> memoryview:
     """The bytes of an output, as above; not copied where they are so already."""
-    whole = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
-    return whole.reshape(-1).view(np.uint8).data
+    return np.ascontiguousarray(values.byteswap() if BIG_ENDIAN else values).data.cast("B")
