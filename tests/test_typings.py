@@ -15,6 +15,7 @@ NARROWER = (  # a stub holds what the project uses
     "is not keyword-only",
     "has a default value but stub parameter does not",
     "is a disjoint base at runtime",
+    "metaclass differs",
 )
 
 

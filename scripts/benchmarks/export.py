@@ -79,7 +79,8 @@ def main() -> None:
     )
     print("|" + "---|" * (11 + 2 * len(WEB_BATCHES) * asked.web))
     for name, encoder, decoder in (*_from_runs(asked.runs), *_shaken(asked.arch if not asked.runs else [])):
-        shape, latent_dim = tuple(encoder.inputs[0].shape[1:]), int(decoder.inputs[0].shape[1])
+        height, width, channels = encoder.inputs[0].shape[1:]
+        shape, latent_dim = (height, width, channels), int(decoder.inputs[0].shape[1])
         spec = graph_spec("encoder", "float32", shape, latent_dim)
         _table(name, encoder, spec, gate.rows_within_budget(encoder, pixels.to_model(images)), asked.web)
         z = np.random.default_rng(0).standard_normal((10_000, latent_dim), np.float32)

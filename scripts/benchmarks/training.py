@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -50,13 +51,14 @@ def side(name):
     keras.utils.set_random_seed(0)
     networks = build("conv", (28, 28, 1), 2)
     if ours:
-        networks = tuple(map(kernels.fused, networks))
+        networks = kernels.fused(networks[0]), kernels.fused(networks[1])
     vae = VariationalAutoencoder(*networks, parts=cores() if moving else 1)
     vae.batch_statistics = not moving
     vae.compile((kernels.FusedAdam if ours else keras.optimizers.Adam)(1e-3))
     vae(np.zeros((1, 28, 28, 1), np.float32))
     vae.optimizer.build(vae.trainable_variables)
     pixels = mnist.load("train")[0]
+    steps: Callable[[], object]
     if ours:
         images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
         loop = Loop(vae, BATCH, strategy, xla=False)

@@ -114,7 +114,7 @@ def test_fused_kernels_take_the_steps_of_keras_own(digits, batch_statistics):
         keras.utils.set_random_seed(4)
         networks = build("conv", (28, 28, 1), 2)
         if fused:
-            networks = tuple(map(kernels.fused, networks))
+            networks = kernels.fused(networks[0]), kernels.fused(networks[1])
         model = VariationalAutoencoder(*networks, seed=9)
         model.batch_statistics = batch_statistics
         adam = kernels.FusedAdam if fused else keras.optimizers.Adam

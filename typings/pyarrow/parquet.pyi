@@ -24,8 +24,6 @@ class RowGroupMetaData:
 class ColumnChunkMetaData:
     @property
     def data_page_offset(self) -> int: ...
-    @property
-    def total_compressed_size(self) -> int: ...
 
 class ParquetFile:
     def __init__(

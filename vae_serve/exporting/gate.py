@@ -217,7 +217,7 @@ def run_keras(model: keras.Model) -> Run:
     return lambda batch: [output.numpy() for output in step(tf.constant(batch))]
 
 
-def run_function(function: Any, spec: GraphSpec) -> Run:
+def run_function(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: GraphSpec) -> Run:
     """A function of the serving signature, in TensorFlow."""
 
     def run(batch: Array) -> list[Array]:

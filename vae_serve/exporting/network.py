@@ -155,26 +155,25 @@ def shapes(network: Network) -> list[Shape]:
     return sizes
 
 
-def as_function(network: Network) -> Callable[[Any], list[Any]]:
+def as_function(network: Network) -> Callable[[tf.Tensor], list[tf.Tensor]]:
     """The network as a function of one float32 tensor, in TensorFlow, its weights constants."""
     before = shapes(network)
 
-    def function(x: Any) -> list[Any]:
+    def function(x: tf.Tensor) -> list[tf.Tensor]:
         for step, shape in zip(network.steps, before, strict=False):
             x = _apply(step, x, shape)
-        if not isinstance(x, list) and len(network.outputs) > 1:
-            x = tf.split(x, network.outputs, axis=-1)
-        outputs: list[Any] = tf.nest.flatten(x)
-        return outputs
+        if len(network.outputs) > 1 and not isinstance(x, list):  # a `Layer` that is a whole model gives a list
+            return tf.split(x, network.outputs, axis=-1)
+        return tf.nest.flatten(x)
 
     return function
 
 
-def _constant(values: Weights) -> Any:
+def _constant(values: Weights) -> tf.Tensor:
     return tf.constant(values.astype(np.float32))
 
 
-def _apply(step: Step, x: Any, shape: Shape) -> Any:  # noqa: PLR0911  (one for each kind of step)
+def _apply(step: Step, x: tf.Tensor, shape: Shape) -> Any:  # noqa: PLR0911  (one for each kind of step)
     match step:
         case Dense():
             return tf.matmul(x, _constant(step.kernel)) + _constant(step.bias)
@@ -208,7 +207,7 @@ def _whole(values: Weights, shape: Shape) -> Weights:
     return np.broadcast_to(values, shape) if np.prod(shape) <= WHOLE_LIMIT else values
 
 
-def _interleave(x: Any, r: int, shape: Shape) -> Any:
+def _interleave(x: tf.Tensor, r: int, shape: Shape) -> tf.Tensor:
     height, width, blocks = shape
     channels = blocks // r**2
     if r * channels >= WIDE:

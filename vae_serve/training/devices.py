@@ -1,7 +1,5 @@
 """Which device trains, in which precision, and how several share the work."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -11,7 +9,7 @@ from vae_serve.errors import UsageError
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def choose(device: str, precision: str, apart: bool = False) -> Any:
+def choose(device: str, precision: str, apart: bool = False) -> tf.distribute.Strategy:
     """Prepares `auto`, `cpu` or `gpu` for training; returns the tf.distribute strategy that covers it.
 
     Must run before TensorFlow touches a device. On a CPU operations become deterministic, and with `apart` a core each,

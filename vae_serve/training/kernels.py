@@ -4,22 +4,25 @@ Keras computes batch normalisation and Adam from many small operations, each a p
 epoch of the small model takes half the time; the results agree to rounding. Other devices compile whole steps instead.
 """
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types
+class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over the last axis as one operation forward and one backward."""
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         """(n, ..., C) float32 to the same shape; the moving statistics move when training."""
         shape = inputs.shape
         x = inputs if len(shape) == 4 else tf.reshape(inputs, (-1, 1, 1, shape[-1]))
-        moving = () if training else (self.moving_mean.value, self.moving_variance.value)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            x, self.gamma.value, self.beta.value, *moving, epsilon=self.epsilon, is_training=bool(training)
+            x,
+            self.gamma.value,
+            self.beta.value,
+            None if training else self.moving_mean.value,
+            None if training else self.moving_variance.value,
+            epsilon=self.epsilon,
+            is_training=bool(training),
         )
         if training:
             # The operation gives the unbiased variance (divided by n - 1), Keras keeps the biased one.
@@ -32,10 +35,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return y if len(shape) == 4 else tf.reshape(y, (-1, *shape[1:]))
 
 
-class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
+class FusedAdam(keras.optimizers.Adam):
     """Adam with one operation for each variable."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Kingma & Ba 2015 (arXiv:1412.6980), in the form with epsilon hat: Keras' own."""
         step = tf.cast(self.iterations + 1, tf.float32)
         index = self._get_variable_index(variable)

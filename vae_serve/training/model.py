@@ -4,12 +4,17 @@ Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (arXiv:1312.6114): the 
 equation 10, the KL term in closed form (appendix B).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
+
+from vae_serve.evaluate.metrics import Decode, Encode
+
+if TYPE_CHECKING:
+    import tensorflow as tf  # its tensors, as those of any backend
 
 Floats = npt.NDArray[np.float32]
 
@@ -17,7 +22,7 @@ LOG_VAR_BEND = 4.0  # trained posteriors stay below 0, the prior's
 
 
 @keras.saving.register_keras_serializable("vae_serve")
-class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships no types
+class VariationalAutoencoder(keras.Model):
     """An encoder and a decoder, trained together by the stock `train_step`.
 
     The loss of a batch is the mean over its images of reconstruction + beta x KL, in nats per image, for one or several
@@ -48,7 +53,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         self.reconstruction = keras.metrics.Mean("reconstruction")
         self.kl = keras.metrics.Mean("kl")
 
-    def call(self, image: Any, training: bool = False) -> dict[str, Any]:
+    def call(self, image: "tf.Tensor", training: bool = False) -> "dict[str, tf.Tensor]":
         """Image (n, H, W, C) to z_mean, z_log_var, variance (n, d), z (draws, n, d) and logits (draws, n, H, W, C)."""
         together = training and self.batch_statistics
         z_mean, z_log_var = self._run(self.encoder, image, together)
@@ -73,7 +78,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
             "logits": ops.reshape(logits, (self.draws, -1, *logits.shape[1:])),
         }
 
-    def _run(self, network: keras.Model, rows: Any, together: bool) -> Any:
+    def _run(self, network: keras.Model, rows: "tf.Tensor", together: bool) -> Any:
         """A network on rows (n, ...), batch normalisation by the statistics of all of them, or else in `parts`."""
         count = rows.shape[0]
         if together or count is None or min(self.parts, count) == 1:
@@ -82,7 +87,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         outputs = [network(part, training=False) for part in ops.split(rows, cuts)]
         return keras.tree.map_structure(lambda *pieces: ops.concatenate(pieces), *outputs)
 
-    def terms(self, image: Any, y_pred: dict[str, Any]) -> tuple[Any, Any]:
+    def terms(self, image: "tf.Tensor", y_pred: "dict[str, tf.Tensor]") -> "tuple[tf.Tensor, tf.Tensor]":
         """Reconstruction and KL of each image (n,), in nats; the reconstruction is the mean over the draws."""
         logits = y_pred["logits"]
         # -log p(x|z) of a Bernoulli with these logits, in the form that never overflows
@@ -94,7 +99,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
+    ) -> "tf.Tensor":
         """The scalar that the stock step minimises. `sample_weight` (n,) is not used: every image counts the same."""
         reconstruction, kl = self.terms(x, y_pred)
         self.reconstruction.update_state(reconstruction)
@@ -102,7 +107,7 @@ class VariationalAutoencoder(keras.Model):  # type: ignore[misc]  # Keras ships 
         return ops.mean(reconstruction + self.beta * kl) / self.replicas
 
 
-def encode_with(encoder: keras.Model) -> Any:
+def encode_with(encoder: keras.Model) -> Encode:
     """The encoder as `metrics` takes it: image (n, H, W, C) to z_mean, z_log_var (n, d), numpy arrays."""
 
     def encode(images: Floats) -> tuple[Floats, Floats]:
@@ -112,7 +117,7 @@ def encode_with(encoder: keras.Model) -> Any:
     return encode
 
 
-def decode_with(decoder: keras.Model) -> Any:
+def decode_with(decoder: keras.Model) -> Decode:
     """The decoder as `metrics` takes it: z (n, d) to image (n, H, W, C), numpy arrays."""
 
     def decode(z: Floats) -> Floats:

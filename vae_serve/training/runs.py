@@ -15,7 +15,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import RunError
 from vae_serve.storage import regular
@@ -24,6 +24,8 @@ from vae_serve.training import record as records
 from vae_serve.training.record import Json
 
 if TYPE_CHECKING:
+    import keras
+
     from vae_serve.images.pixels import PixelRule
 
 RECORD = "run.json"
@@ -56,15 +58,15 @@ class Run:
 
         return PixelRule(*self.image_shape, decode=self.record["pixels"].get("decode", "whole"))
 
-    def encoder(self) -> Any:
+    def encoder(self) -> "keras.Model":
         """The Keras model image -> [z_mean, z_log_var], loaded in safe mode."""
         return self._network("encoder.keras")
 
-    def decoder(self) -> Any:
+    def decoder(self) -> "keras.Model":
         """The Keras model z -> image, loaded in safe mode."""
         return self._network("decoder.keras")
 
-    def _network(self, name: str) -> Any:
+    def _network(self, name: str) -> "keras.Model":
         import keras
 
         if not self.finished:

@@ -1,9 +1,12 @@
 """Training schedules as data: phases one after the other, each with its learning rate and options. Pure."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vae_serve.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def find(name: str, arch: str, epochs: int | None) -> Schedule:
     return schedule if epochs is None else schedule.scaled(epochs)
 
 
-def rate(phase: Phase, steps: int) -> Any:
+def rate(phase: Phase, steps: int) -> "float | keras.optimizers.schedules.CosineDecay":
     """Adam's learning rate over the `steps` of a phase: a number, or a Keras schedule."""
     if not phase.cosine and not phase.warmup:
         return phase.rate

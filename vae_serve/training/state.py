@@ -1,7 +1,5 @@
 """Everything that the next training step depends on, as arrays: the contents of a checkpoint."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -9,11 +7,11 @@ from vae_serve.training.checkpoints import Arrays
 from vae_serve.training.model import VariationalAutoencoder
 
 
-def _networks(model: VariationalAutoencoder) -> list[Any]:
+def _networks(model: VariationalAutoencoder) -> list[keras.Variable]:
     return [*model.encoder.variables, *model.decoder.variables]
 
 
-def _variables(model: VariationalAutoencoder) -> list[Any]:
+def _variables(model: VariationalAutoencoder) -> list[keras.Variable]:
     return [*_networks(model), model.noise.state, *model.optimizer.variables, *model.metrics_variables]
 
 

@@ -20,8 +20,7 @@ def to_litert(network: Network, spec: GraphSpec) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        contents: bytes = converter.convert()
-    return contents
+        return converter.convert()
 
 
 def file_of(spec: GraphSpec) -> str:

@@ -12,6 +12,6 @@ from vae_serve.model.manifest import GraphSpec
 def write_savedmodel(network: Network, spec: GraphSpec, folder: Path) -> None:
     """Writes `folder`/1 with one signature, `serving_default`, that has the names of `spec`."""
     module = tf.Module()
-    module.serving_default = serving_function(network, spec)
-    tf.saved_model.save(module, str(folder / "1"), signatures=module.serving_default)
+    function = module.serving_default = serving_function(network, spec)
+    tf.saved_model.save(module, str(folder / "1"), signatures=function)
     (folder / "1" / "fingerprint.pb").unlink(missing_ok=True)  # optional, and another one in every export

@@ -13,7 +13,7 @@ used:
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TypeGuard
 
 import keras
 import numpy as np
@@ -38,6 +38,8 @@ from vae_serve.exporting.network import (
     shapes,
 )
 
+_LinearLayer = keras.layers.Dense | keras.layers.Conv2D | keras.layers.Conv2DTranspose
+
 
 def folded(model: keras.Model, extra_channel: bool = True) -> Network:
     """The network of a trained model, folded. What cannot be folded stays as it is; nothing is approximated.
@@ -59,14 +61,15 @@ def read(model: keras.Model) -> Network:
     chains = [_chain(output) for output in model.outputs]
     if len(chains) == 1 and chains[0]:
         return Network(shape, _all_steps(chains[0]), sizes)
-    if len(chains) > 1 and all(chain and _is_head(chain[-1]) and chain[:-1] == chains[0][:-1] for chain in chains):
-        heads = [_dense(chain[-1]) for chain in chains]
+    ends = [chain[-1] for chain in chains if chain and _is_head(chain[-1])]
+    if 1 < len(chains) == len(ends) and all(chain[:-1] == chains[0][:-1] for chain in chains):
+        heads = [_dense(end) for end in ends]
         product = Dense(np.concatenate([h.kernel for h in heads], 1), np.concatenate([h.bias for h in heads]))
         return Network(shape, (*_all_steps(chains[0][:-1]), product), sizes)
     return Network(shape, (Layer(model),), sizes)
 
 
-def _chain(output: Any) -> list[keras.Layer]:
+def _chain(output: keras.KerasTensor) -> list[keras.Layer]:
     """The layers from the input to this tensor; none where a layer reads more than one tensor."""
     layers: list[keras.Layer] = []
     while True:
@@ -80,7 +83,7 @@ def _chain(output: Any) -> list[keras.Layer]:
         output = inputs[0]
 
 
-def _is_head(layer: keras.Layer) -> bool:
+def _is_head(layer: keras.Layer) -> TypeGuard[keras.layers.Dense]:
     return type(layer) is keras.layers.Dense and len(layer.input.shape) == 2 and _name(layer.activation) == "linear"
 
 
@@ -104,7 +107,7 @@ def _steps(layer: keras.Layer) -> list[Step]:  # noqa: PLR0911  (one for each ki
         and layer.output_padding is None
     ):
         kernel = _array(layer.kernel)
-        return [ConvTranspose(kernel, _bias(layer), tuple(layer.strides), layer.padding), *_activation(layer)]
+        return [ConvTranspose(kernel, _bias(layer), layer.strides, layer.padding), *_activation(layer)]
     if type(layer) is kinds.BatchNormalization and layer.axis in (-1, len(shape)):
         return [_scale(layer)]
     if type(layer) in (kinds.Flatten, kinds.Reshape):
@@ -117,22 +120,22 @@ def _steps(layer: keras.Layer) -> list[Step]:  # noqa: PLR0911  (one for each ki
     return [Layer(layer)]
 
 
-def _array(weights: Any) -> Weights:
+def _array(weights: keras.Variable) -> Weights:
     return np.asarray(weights, np.float64)
 
 
-def _bias(layer: keras.Layer) -> Weights:
-    outputs = layer.filters if hasattr(layer, "filters") else layer.units
+def _bias(layer: _LinearLayer) -> Weights:
+    outputs = layer.units if isinstance(layer, keras.layers.Dense) else layer.filters
     return _array(layer.bias) if layer.use_bias else np.zeros(outputs)
 
 
-def _dense(layer: keras.Layer) -> Dense:
+def _dense(layer: keras.layers.Dense) -> Dense:
     return Dense(_array(layer.kernel), _bias(layer))
 
 
-def _conv(layer: keras.Layer, shape: Shape) -> Conv:
+def _conv(layer: keras.layers.Conv2D, shape: Shape) -> Conv:
     kernel = _array(layer.kernel)
-    stride = tuple(layer.strides)
+    stride = layer.strides
     pads = []
     for size, k, s in zip(shape[:2], kernel.shape[:2], stride, strict=True):
         # TensorFlow's rule for SAME: as few as possible, the odd one at the end
@@ -148,11 +151,11 @@ def _scale(layer: keras.layers.BatchNormalization) -> Scale:
     return Scale(scale, shift + _array(layer.beta) if layer.center else shift)
 
 
-def _name(activation: Any) -> str:
+def _name(activation: object) -> str:
     return str(getattr(activation, "__name__", ""))
 
 
-def _activation(layer: keras.Layer) -> list[Step]:
+def _activation(layer: _LinearLayer | keras.layers.Activation) -> list[Step]:
     name = _name(layer.activation)
     if name == "linear":
         return []

@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+class TFLiteConverter:
+    @classmethod
+    def from_saved_model(cls, saved_model_dir: str, signature_keys: Sequence[str] | None = None) -> TFLiteConverter: ...
+    def convert(self) -> bytes: ...

@@ -1,0 +1,3 @@
+from tensorflow import Tensor, _Operand
+
+def is_finite(x: _Operand) -> Tensor: ...

@@ -1,0 +1,1 @@
+from tensorflow._api.v2.types import experimental as experimental
