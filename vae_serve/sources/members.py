@@ -174,6 +174,11 @@ class Archive:
         """None: the fingerprint covers sizes, checksums and places."""
         return None
 
+    def mean_length(self, rows: range) -> float:
+        """As the archive states it, of all of them."""
+        sizes = self._places[rows.start - self._first : rows.stop - self._first, Place._fields.index("size")]
+        return float(sizes.mean())
+
     def fingerprint(self) -> str:
         """Of all names, sizes, checksums and places."""
         return hashlib.sha256(self.names.fingerprint().encode() + self._places.tobytes()).hexdigest()

@@ -44,6 +44,10 @@ class SentPictures:
         """None: these do not change."""
         return None
 
+    def mean_length(self, rows: range) -> float:
+        """Of all rows that were sent."""
+        return sum(len(data) for data in self._contents if isinstance(data, bytes)) / len(self._contents)
+
     def fingerprint(self) -> str:
         """Of the names."""
         return self.names.fingerprint()

@@ -108,6 +108,12 @@ class Table:
         """None: the fingerprint covers the files."""
         return None
 
+    def mean_length(self, rows: range) -> float:
+        """Of the row groups that they lie in, as those state their bytes, the labels' included."""
+        parts = list(self._parts(rows))
+        total = sum(max(0, file.metadata.row_group(group).total_byte_size) for _, file, group, _ in parts)
+        return total / sum(file.group_rows[group] for _, file, group, _ in parts)
+
     def _parts(self, rows: range) -> Iterator[tuple[int, "TableFile", int, range]]:
         """The first row in each row group that some rows lie in, the group, and which of its rows they are."""
         at = rows.start

@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 BATCH_ROWS = 512  # rows that a process decodes before it answers
+BATCH_BYTES = 1 << 20  # of their files: four photographs, or more small pictures than the above
 ARRAY_ROWS = 2048  # rows that a thread slices off an array at a time
 BATCH_MEMORY = 16 << 20  # bytes of pixels; large pictures come in smaller batches
 
@@ -61,9 +62,13 @@ class EmbedSpec(PictureSpec, frozen=True):
         """Begins to decode; opens the encoder meanwhile."""
         return EmbedWork(self, missing, private)
 
-    def rows_per_batch(self, source: Pictures | Arrays) -> int:
-        """Some calls of the encoder, as far as memory allows."""
+    def rows_per_batch(self, source: Pictures | Arrays, rows: range) -> int:
+        """Some calls of the encoder, as far as memory allows; of large files as many as make some work, so that every
+        process has its part of a few hundred photographs.
+        """
         wanted = max(ARRAY_ROWS if isinstance(source, Arrays) else BATCH_ROWS, self.batch)
+        if not isinstance(source, Arrays) and self.workers > 1:
+            wanted = min(wanted, int(BATCH_BYTES // max(1.0, source.mean_length(rows))))
         return max(1, min(wanted, rows_within(BATCH_MEMORY, self.rule)))
 
 

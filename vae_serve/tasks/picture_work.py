@@ -38,8 +38,8 @@ class PictureSpec(msgspec.Struct, frozen=True):
 
         return replace(self, source=self.source.open().select(range(shard.start, shard.stop)), workers=1)
 
-    def rows_per_batch(self, source: Pictures | Arrays) -> int:
-        """How many rows are decoded in one go."""
+    def rows_per_batch(self, source: Pictures | Arrays, rows: range) -> int:
+        """How many rows are decoded in one go, of those of a job."""
         raise NotImplementedError
 
 
@@ -75,7 +75,7 @@ class PictureWork(Generic[SpecT]):
             self.source,
             spec.rule,
             missing,
-            spec.rows_per_batch(self.source),
+            spec.rows_per_batch(self.source, range(missing[0].start, missing[-1].stop)),
             workers=spec.workers,
             picture_timeout=spec.picture_timeout,
             private=private,

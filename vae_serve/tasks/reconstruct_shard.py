@@ -78,7 +78,7 @@ class ReconstructSpec(PictureSpec, frozen=True):
         """Begins to decode; opens the networks meanwhile."""
         return ReconstructWork(self, missing, private)
 
-    def rows_per_batch(self, source: Pictures | Arrays) -> int:
+    def rows_per_batch(self, source: Pictures | Arrays, rows: range) -> int:
         """A sheet's pictures."""
         return per_sheet(self.rule)
 

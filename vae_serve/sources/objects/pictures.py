@@ -88,6 +88,11 @@ class ObjectPictures:
         for size, changed_ns in self._listed.stamps[rows.start - self._listed.first : rows.stop - self._listed.first]:
             yield int(size), int(changed_ns)
 
+    def mean_length(self, rows: range) -> float:
+        """As they were listed, of all of them."""
+        first = self._listed.first
+        return float(self._listed.stamps[rows.start - first : rows.stop - first, 0].mean())
+
     def fingerprint(self) -> str:
         """Of the names."""
         return self.names.fingerprint()
