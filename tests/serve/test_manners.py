@@ -158,6 +158,12 @@ def test_requests_one_after_another_without_waiting_are_answered_in_order(hasty)
     assert answer.count(b'{"live":true}') == 2
 
 
+def test_too_many_requests_ahead_of_their_answers_are_refused_after_the_first_hundred(hasty):
+    answer = said(hasty, b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+    assert answer.count(b"HTTP/1.1 200") == 101  # the one at hand, and those that wait
+    refused(answer.rpartition(b'{"live":true}')[2], 503)
+
+
 def test_what_is_not_http_after_a_request_is_400_after_that_request_s_answer(hasty):
     answer = said(hasty, b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\nwhatever\r\n\r\n")
     first, _, second = answer.partition(b'{"live":true}')

@@ -24,6 +24,7 @@ from vae_serve.serve.request import Request
 if TYPE_CHECKING:
     from vae_serve.serve.app import App
 
+AHEAD = 100  # requests that a connection may have sent before their turn has come
 UNREAD = 1 << 18  # bytes of a body that nobody has asked for yet, beyond which no more is read
 JOINED = 1 << 16  # bytes of a body that are copied to go along with the head
 
@@ -113,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         self._give_up()
         self._all.leave(self)
+        del self._parser, self._late  # which refer to this
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
             self._unfinished += len(data)  # of a field that has no end, the parser tells nothing
             if self._unfinished > self._limits.header_bytes:
                 self._refuse_header()
-            elif not self._deadline:
+            elif not self._deadline and not self._waiting:  # else it is read on when those have been answered
                 self._expect(self._limits.header_seconds, self._header_late)
 
     def pause_writing(self) -> None:
@@ -167,6 +169,9 @@ class Connection(asyncio.Protocol):
         """The header fields have come."""
         self._in_header = False
         self._deadline = 0.0
+        if len(self._waiting) >= AHEAD:
+            self._refuse(503, f"more than {AHEAD} requests were sent ahead of their answers; wait for some")
+            raise ValueError("what follows in the buffer is not to be parsed")
         url = httptools.parse_url(self._url)
         path = url.path.decode("ascii")
         request = Request(
@@ -267,6 +272,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             if not self._in_header:
                 self._expect(self._limits.idle_seconds, self._idle_late)
+            elif not self._deadline:
+                self._expect(self._limits.header_seconds, self._header_late)
 
     def _wanted(self, request: Request) -> None:
         """The application waits for the body of a request."""
