@@ -1,10 +1,12 @@
 """`serve` against ONNX Runtime called in process, and against any other server of the Open Inference Protocol that runs
 already. Prints two markdown tables.
 
-python scripts/benchmarks/serve.py [--seconds S] [--triton] [--other NAME URL PID]
+python scripts/benchmarks/serve.py [--seconds S] [--rounds N] [--triton] [--other NAME URL PID]
 
 --triton starts the tests' Triton on the layout of `deploy triton`: the real server, with a backend in Python in place
 of its own for ONNX Runtime, which may cost less.
+
+Each load is put on the servers in turn, as often as there are rounds; of each figure the median is shown.
 
 The load comes from wrk (Debian's package), which is installed where that is possible. Bodies are binary tensors. CPU is
 what the server's processes used, by /proc; the load generator's is not in it.
@@ -78,6 +80,7 @@ class Load(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of each load, of which the median counts")
     parser.add_argument("--triton", action="store_true", help="the Triton that scripts/test installs, too")
     parser.add_argument("--other", nargs=3, action="append", default=[], metavar=("NAME", "URL", "PID"))
     asked = parser.parse_args()
@@ -88,7 +91,7 @@ def main() -> None:
             if asked.triton:
                 servers.append(stack.enter_context(triton(Path(room))))
             servers += [Server(name, url.rstrip("/"), int(pid)) for name, url, pid in asked.other]
-            table(servers, Path(room), asked.seconds)
+            table(servers, Path(room), asked.seconds, asked.rounds)
         life(Path(room))
 
 
@@ -140,16 +143,21 @@ def triton(room: Path) -> Iterator[Server]:
         process.wait()
 
 
-def table(servers: list[Server], room: Path, seconds: int) -> None:
+def table(servers: list[Server], room: Path, seconds: int, rounds: int) -> None:
     """Every load on every server, one after the other, beside the network called in process."""
     print("\n| load | server | requests/s | CPU us a request | of it the network | p50 ms | p99 ms | failed |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for role, rows, callers in [(role, *load) for role in ("encoder", "decoder") for load in LOADS]:
-        raw = in_process(role, rows)
+        raws, loads = [], []
+        for _ in range(rounds):
+            raws.append(in_process(role, rows))
+            loads.append([load(server, room, role, rows, callers, seconds) for server in servers])
+        raw = statistics.median(raws)
         called = f"{role}, {rows} row{'s' * (rows > 1)}, {callers} caller{'s' * (callers > 1)}"
         print(f"| {called} | ONNX Runtime in process | {1e6 / raw:,.0f} | {raw:,.0f} | 100 % | | | |")
-        for server in servers:
-            found = load(server, room, role, rows, callers, seconds)
+        for server, measured in zip(servers, zip(*loads, strict=True), strict=True):
+            found = Load(*map(statistics.median, zip(*measured, strict=True)))
+            found = found._replace(failed=sum(one.failed for one in measured))
             share = f"{found.rate * raw / 1e6:.0%} of one core" if rows > 1 else f"{raw / found.cpu:.0%}"
             times = f"{found.p50 / 1000:.2f} | {found.p99 / 1000:.2f} | {found.failed}"
             print(
