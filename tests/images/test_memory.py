@@ -81,6 +81,41 @@ def test_the_largest_pictures_take_little_more_than_the_limit(tmp_path, shape):
     assert int(done.stdout) < memory.LIMIT + (150 << 20)
 
 
+GROWTH = r"""
+import re, sys
+from vae_serve.images.decode import Decoder
+from vae_serve.images.pixels import PixelRule
+def peak():
+    return int(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1]) * 1024
+decoder, data = Decoder(PixelRule(28, 28, int(sys.argv[2]))), open(sys.argv[1], "rb").read()
+decoder.prepare()
+before = peak()
+assert (decoder(data).pixels == 255).all()
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "channels", "most"),
+    [
+        ("RGB", "PNG", 3, 4.0),
+        ("RGB", "PNG", 1, 5.0),  # and the grey that is made of it
+        ("RGB", "JPEG", 3, 4.0),
+        ("L", "PNG", 3, 1.0),  # grey until it has the model's size
+        ("L", "TIFF", 3, 1.0),
+    ],
+)
+def test_a_large_plain_picture_is_held_once(tmp_path, mode, form, channels, most):
+    width, height = 6_000, 5_000
+    options = {"TIFF": {"compression": "tiff_lzw"}, "PNG": {"compress_level": 1}}.get(form, {})
+    Image.new(mode, (width, height), "white").save(tmp_path / "a", form, **options)
+    words = [sys.executable, "-c", GROWTH, tmp_path / "a", str(channels)]
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < most * width * height + (16 << 20)
+
+
 def test_a_pgm_of_any_maximum_is_scaled_and_rounded_once():
     for most in (1, 100, 255, 256, 1000, 65535):
         kind = ">u2" if most > 255 else "u1"

@@ -43,6 +43,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_LEAST = 41  # bytes up to the first one of the pixels; `stop` is where the last one's checksum begins
 _PNG_KINDS = {1: b"\x08\0\0\0\0", 3: b"\x08\2\0\0\0"}  # 8 bits grey, RGB; deflate, adaptive filters, no interlace
 _PNG_PLAIN = {b"IDAT", b"pHYs", b"tIME", b"gAMA", b"sRGB", b"cHRM"}  # Pillow's pixels heed no other
+_MOST = 1 << 24  # pixels; beyond, the copy that Pillow makes of an array costs more memory than the decoder saves time
 _JPEG_START = b"\xff\xd8\xff\xe0"  # JFIF: one component is grey, three are YCbCr
 _JPEG_PLAIN = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # tables, restart interval, JFIF, comment
 _JPEG_BASELINE, _JPEG_SCAN = 0xC0, 0xDA
@@ -75,8 +76,8 @@ def exact_png(data: bytes, header: bytes) -> Bytes | None:
 
 
 def decode(data: bytes, rule: PixelRule) -> Bytes | None:
-    """A plain picture as (h, w) or (h, w, 3) bytes; None where it is not plain, something is wrong with it, or the rule
-    has it shrunk by its decoder, which Pillow alone can ask for.
+    """A plain picture as (h, w) or (h, w, 3) bytes; None where it is not plain, very large, something is wrong with it,
+    or the rule has it shrunk by its decoder, which Pillow alone can ask for.
     """
     try:
         if data[:16] == _PNG_START:
@@ -99,7 +100,7 @@ def _plain_png(data: bytes) -> bool:
     if (
         data[24:29] not in _PNG_KINDS.values()
         or data[-12:] != _PNG_END
-        or _number(data[16:20]) * _number(data[20:24]) > memory.pixel_limit()
+        or _number(data[16:20]) * _number(data[20:24]) > min(_MOST, memory.pixel_limit())
     ):
         return False
     at, end = 33, len(data) - 12
@@ -120,7 +121,7 @@ def _plain_jpeg(data: bytes, rule: PixelRule) -> bool:
     """Whole, baseline, 8 bits, one or three components, in one scan, without EXIF, ICC or Adobe's marker; and decoded
     at its own size.
     """
-    at = 2
+    at, most = 2, min(_MOST, memory.pixel_limit())
     while at + 10 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -129,7 +130,7 @@ def _plain_jpeg(data: bytes, rule: PixelRule) -> bool:
             return stop is not None and stop.group() == b"\xff\xd9" and stop.end() == len(data)
         if marker == _JPEG_BASELINE:
             width, height = _number(data[at + 7 : at + 9]), _number(data[at + 5 : at + 7])
-            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or not 0 < width * height <= memory.pixel_limit():
+            if data[at + 4] != 8 or data[at + 9] not in {1, 3} or not 0 < width * height <= most:
                 return False
             if framing.jpeg_scale((width, height), rule) > 1:
                 return False

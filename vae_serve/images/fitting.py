@@ -39,6 +39,11 @@ class Decoded:
     file_size: Size | None = None  # where `scale` is not 1, the file's picture before it is turned
 
     @property
+    def is_grey(self) -> bool:
+        """Whether each pixel has one sample, a level of grey."""
+        return self.images[0].mode in ("1", "L", "I", "F") or self.images[0].mode.startswith("I;16")
+
+    @property
     def held(self) -> int:
         """Bytes of the pixels."""
         return sum(image.width * image.height * memory.pixel_bytes(image.mode) for image in self.images)
@@ -105,7 +110,7 @@ def fit(decoded: Decoded, rule: PixelRule) -> Picture:
     Raises:
         ImageError: with kind `too_large`, where resizing it would take too much memory.
     """
-    mode = "L" if rule.channels == 1 else "RGB"
+    mode = "L" if rule.channels == 1 or decoded.is_grey else "RGB"
     width, height = decoded.size
     size = (rule.width, rule.height)
     if (width, height) == size or rule.fit == "stretch":
@@ -114,7 +119,12 @@ def fit(decoded: Decoded, rule: PixelRule) -> Picture:
         sized = _resized(decoded, mode, size, framing.middle((width, height), size))
     else:
         sized = _padded(decoded, mode, size)
-    pixels, inverted = invert(np.asarray(sized).reshape(1, *rule.shape), rule.invert)
+    levels = np.asarray(sized)
+    if mode == "L":
+        levels = np.broadcast_to(
+            levels[..., np.newaxis], rule.shape
+        )  # as if it had been made RGB before, without that copy
+    pixels, inverted = invert(levels.reshape(1, *rule.shape), rule.invert)
     notes = (*decoded.notes, *(("turned",) if decoded.orientation > 1 else ()), *(("inverted",) if inverted else ()))
     return Picture(pixels[0], (width, height), notes)
 
