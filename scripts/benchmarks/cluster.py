@@ -9,7 +9,8 @@ many CPUs as this machine has cores, so that both sides have the same hardware, 
 on a node of their own Ray's niceness of 15 costs nothing.
 
 When the cluster was joined and the first task began is told by Ray: the start of the job in its table, and the first
-`task:execute` of its timeline, both after the command's start.
+`task:execute` of its timeline, both after the command's start: medians, and the best round in brackets, which is nearer
+to that of a quiet machine.
 
 `--equality` compares bytes alone, on three nodes that all make shards: of each kind of source (the array; the pictures
 in a folder, in a zip, and below a prefix in SeaweedFS), and of what `generate` makes.
@@ -126,7 +127,7 @@ def compare(cluster: RayCluster, folder: Path, source: str, rows: int, rounds: i
         for out in ("inline", "ray"):
             shutil.rmtree(folder / out)
     here, there = statistics.median(inline), statistics.median(ray)
-    after = " | ".join(f"{statistics.median(times):.2f} s" for times in zip(*moments, strict=True))
+    after = " | ".join(f"{statistics.median(times):.2f} s ({min(times):.2f})" for times in zip(*moments, strict=True))
     print(f"| {source} | {here:,.0f} | {there:,.0f} | {there / here:.2f} | {after} |", flush=True)
 
 
