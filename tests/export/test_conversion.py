@@ -15,6 +15,8 @@ from vae_serve.exporting.build import deployed
 from vae_serve.exporting.convert.onnx import NEWEST_OPSET, OPSET, convert, to_onnx
 from vae_serve.exporting.convert.savedmodel import write_savedmodel
 from vae_serve.exporting.network import Layer, Scale
+from vae_serve.exporting.passes.fold import folded
+from vae_serve.exporting.passes.space_to_depth import blocked
 from vae_serve.images import pixels
 from vae_serve.model import onnx as contract
 from vae_serve.model import parity, saved_model
@@ -69,9 +71,26 @@ def test_every_tensor_of_an_export_has_the_shape_that_the_reader_infers(arch, sh
 def test_no_batchnorm_is_left_but_what_cannot_fold(small):
     """The decoder's first one has a scale for each of 784 places: what stays of it are signs and a shift."""
     for form in ("layers", "blocks"):
-        assert not any(isinstance(step, Scale) for step in deployed(small.encoder, form).steps)
-        scales = [step for step in deployed(small.decoder, form).steps if isinstance(step, Scale)]
-        assert {float(value) for step in scales for value in np.abs(step.scale)} == {1.0}
+        for network in (deployed(small.encoder, form), deployed(small.decoder, form)):
+            scales = [step for step in network.steps if isinstance(step, Scale)]
+            assert {float(value) for step in scales for value in np.abs(step.scale)} <= {1.0}
+
+
+@pytest.mark.parametrize("optimisation", ["no optimisation", FULL])
+def test_a_bias_of_each_place_comes_after_the_flattening_and_changes_no_bit(small, optimisation):
+    spec = graph_spec("encoder", "float32", (28, 28, 1), 2)
+    before = blocked(folded(small.encoder, extra_channel=False))
+    after = deployed(small.encoder, "blocks")
+    contents = [to_onnx(network, spec, OPSET, {}) for network in (before, after)]
+    kinds = [[node.op_type for node in onnx.load_from_string(each).graph.node] for each in contents]
+    assert [kind[3:8] for kind in kinds] == [
+        ["Conv", "Add", "Relu", "Transpose", "Reshape"],
+        ["Conv", "Transpose", "Reshape", "Add", "Relu"],
+    ]
+    rows = pixels.to_model(small.images)
+    outputs = [gate.run_onnx(each, spec, optimisation)(rows) for each in contents]
+    for earlier, later in zip(*outputs, strict=True):
+        assert np.array_equal(earlier, later)
 
 
 def test_what_is_no_chain_of_known_layers_is_converted_as_it_is():

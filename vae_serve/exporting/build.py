@@ -20,6 +20,7 @@ from vae_serve.exporting.convert.savedmodel import write_savedmodel
 from vae_serve.exporting.convert.signature import serving_function
 from vae_serve.exporting.gate import Reference
 from vae_serve.exporting.network import Network
+from vae_serve.exporting.passes.flattening import flattened_early
 from vae_serve.exporting.passes.fold import folded
 from vae_serve.exporting.passes.space_to_depth import blocked
 from vae_serve.model import bundle, plain, saved_model
@@ -220,4 +221,4 @@ def bundle_name(run: Path) -> str:
 
 def deployed(model: keras.Model, form: str) -> Network:
     """A trained model as it is exported: folded, and for the form `blocks` with its narrow maps in blocks."""
-    return blocked(folded(model, extra_channel=False)) if form == "blocks" else folded(model)
+    return flattened_early(blocked(folded(model, extra_channel=False)) if form == "blocks" else folded(model))
