@@ -5,7 +5,8 @@ python scripts/benchmarks/photographs.py [--count N] [--rounds R] [--only speed|
 
 The photographs are JPEG files of 1024 x 768, quality 90: four crops, each at its own resolution, of pictures that
 scikit-learn and matplotlib bring along. Every side is a process of its own, timed from its start to its end, in turn
-within each round, and there the second time that it runs. Medians are compared. The bundle is the packaged one, with
+within each round, and there the second time that it runs. Medians are compared, of the seconds and of the processor's
+time of all its processes, which tells more on a machine that has other work. The bundle is the packaged one, with
 either pixel rule in its manifest. Differences are those of the pictures themselves, in levels of 255.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -138,32 +140,43 @@ def speed(work: Path, count: int, rounds: int) -> None:
         "scaled decode alone, all cores": [*python, CEILING, str(folder), str(cores())],
         "scaled decode alone, one core": [*python, CEILING, str(folder), "1"],
     }
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, command in sides.items():
             whole_process(command, out)  # does not count: what ran before it would
             taken[name].append(whole_process(command, out))
-    medians = {name: statistics.median(times) for name, times in taken.items()}
+    medians, busy = (
+        {name: statistics.median(times[at] for times in measured) for name, measured in taken.items()} for at in (0, 1)
+    )
     ours = medians["embed, scaled decoding"]
     print(
         f"\n### embed: {count:,} JPEG files of {WIDTH} x {HEIGHT}, {size / 1000:.0f} KB each, "
         f"whole process, medians of {rounds}\n"
     )
-    print("| what | seconds | pictures/s | embed takes |\n|---|---:|---:|---:|")
+    print("| what | seconds | pictures/s | embed takes | CPU seconds |\n|---|---:|---:|---:|---:|")
     for name, seconds in medians.items():
-        print(f"| {name} | {seconds:.2f} | {count / seconds:,.0f} | 1/{seconds / ours:.2f} of it |")
-    print(f"\n- {medians['plain script, Pillow + ONNX Runtime'] / ours:.2f} times the plain script")
-    print(f"- {medians['the same with `Image.draft`'] / ours:.2f} times the script with `draft`")
-    print(f"- {medians['scaled decode alone, all cores'] / ours:.0%} of a scaled decode alone on as many cores")
+        print(f"| {name} | {seconds:.2f} | {count / seconds:,.0f} | 1/{seconds / ours:.2f} of it | {busy[name]:.2f} |")
+    print()
+    for share, what in ((medians, "as fast as"), (busy, "less CPU than")):
+        plain, draft, alone = (
+            share[name] / share["embed, scaled decoding"]
+            for name in (
+                "plain script, Pillow + ONNX Runtime",
+                "the same with `Image.draft`",
+                "scaled decode alone, all cores",
+            )
+        )
+        print(f"- {plain:.2f} times {what} the plain script, {draft:.2f} times {what} that with `draft`")
+        print(f"- {alone:.0%} of a scaled decode alone on as many cores, by {'time' if share is medians else 'CPU'}")
 
 
-def whole_process(command: list[str], out: Path) -> float:
-    """Seconds from start to end; the result is cleared away."""
-    begun = time.perf_counter()
+def whole_process(command: list[str], out: Path) -> tuple[float, float]:
+    """Seconds from start to end, and of all cores together; the result is cleared away."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - begun
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     shutil.rmtree(out, ignore_errors=True)
-    return seconds
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def with_scaled_decoding(folder: Path) -> Path:
