@@ -187,22 +187,6 @@ class Model:
         self._run("decoder", session, points, keep)
         return images
 
-    def prepared(self, role: Role, pixels: PixelType) -> Callable[[Array], tuple[Array, ...]]:
-        """A network as a function of one batch, for this package: what `encode` and `decode` do without their checks.
-
-        It takes what the network takes, float32 or, the encoder, images of `pixels`, and gives what it gives: the
-        decoder's floats or bytes as its graph has them. Rows that are out of range are not noticed, nor is NaN.
-
-        Raises:
-            BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
-        """
-        graph = self._graph(role, pixels)
-        session = self._session(graph)
-        convert = _conversion(graph, pixels) if role == "encoder" else None
-        if convert is None:
-            return lambda rows: tuple(session(rows))
-        return lambda rows: tuple(session(convert(rows)))
-
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Floats:
         """Samples `start` to `start + n` of the prior, the standard normal: (n, latent_dim) float32.
 
@@ -265,6 +249,23 @@ class Model:
         with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(run, range(0, len(rows), several)):
                 pass
+
+
+def batch_function(model: Model, role: Role, pixels: PixelType) -> Callable[[Array], tuple[Array, ...]]:
+    """A network as a function of one batch: what `encode` and `decode` of a model do without their checks.
+
+    It takes what the network takes, float32 or, the encoder, images of `pixels`, and gives what it gives: the decoder's
+    floats or bytes as its graph has them. Rows that are out of range are not noticed, nor is NaN.
+
+    Raises:
+        BundleError: the bundle has no ONNX files, or ONNX Runtime cannot run them.
+    """
+    graph = model._graph(role, pixels)
+    session = model._session(graph)
+    convert = _conversion(graph, pixels) if role == "encoder" else None
+    if convert is None:
+        return lambda rows: tuple(session(rows))
+    return lambda rows: tuple(session(convert(rows)))
 
 
 def _conversion(encoder: Graph, pixels: PixelType) -> Convert | None:

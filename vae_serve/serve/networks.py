@@ -10,7 +10,7 @@ import numpy.typing as npt
 from vae_serve.errors import BundleError
 from vae_serve.images.pixels import are_0_to_1
 from vae_serve.model.manifest import Graph, PixelType, Role, TensorSpec
-from vae_serve.model.model import BATCH, Model
+from vae_serve.model.model import BATCH, Model, batch_function
 from vae_serve.serve.answers import Refusal
 from vae_serve.serve.batching import Lane, Outputs, Workers
 
@@ -56,7 +56,7 @@ class Network:
     def _lane(self, model: Model, dtype: PixelType) -> Lane:
         best = BATCH[self.role]
         sample = np.zeros((best, *self.row_shape), dtype)
-        call = model.prepared(self.role, dtype)
+        call = batch_function(model, self.role, dtype)
         if not all(np.isfinite(output).all() for output in call(sample[:1])):
             raise BundleError(f"{model.bundle.path}: the {self.role} gives NaN or infinity for zeros")
         return Lane(call, best, sample)
