@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import InputError, UsageError
+from vae_serve.model.whole import give_whole, whole_or_none
 
 if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place
@@ -23,8 +24,6 @@ def option(name: str) -> str:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """A whole number, NumPy's included."""
-    from vae_serve.model.arguments import give_whole, whole_or_none
-
     number = whole_or_none(value, least, most)
     if number is None:
         raise UsageError(f"{option(name)} {_brief(value)}: {give_whole(least, most)}")

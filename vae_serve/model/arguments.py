@@ -1,7 +1,6 @@
 """What `Model` takes, checked: anything else is an InputError that says what to give."""
 
 import math
-import operator
 import os
 import sys
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from vae_serve.errors import InputError
 from vae_serve.images.pixels import are_0_to_1
 from vae_serve.model.manifest import PixelType
+from vae_serve.model.whole import give_whole, whole_or_none
 
 ALWAYS_ROOM = 64 << 20  # bytes that are not worth asking the system for
 
@@ -142,22 +142,6 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     if number is None:
         raise InputError(f"{name} is {value!r:.100}; {give_whole(least, most)}")
     return number
-
-
-def whole_or_none(value: object, least: int, most: int | None) -> int | None:
-    """As `whole`, but None for anything else."""
-    if isinstance(value, bool | np.ndarray):
-        return None
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
-    except TypeError:
-        return None
-    return number if number >= least and (most is None or number <= most) else None
-
-
-def give_whole(least: int, most: int | None) -> str:
-    """The end of a message about what is not a whole number within these bounds."""
-    return f"give a whole number from {least}" + (f" to {most}" if most is not None else "")
 
 
 def pixel_type(dtype: object) -> PixelType:
