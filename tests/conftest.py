@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Command, run_command
-from object_servers import azurite, careless, seaweed  # noqa: F401  fixtures
+from object_servers import azurite, bucket, careless, seaweed  # noqa: F401  fixtures
 from PIL import Image
 
 from vae_serve.images import mnist

@@ -133,6 +133,14 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
         yield server
 
 
+@pytest.fixture
+def bucket(seaweed: ObjectServer, request: pytest.FixtureRequest) -> str:
+    """The name of a new bucket of SeaweedFS."""
+    name = "b" + "".join(char for char in request.node.name.lower() if char.isalnum())[-40:]
+    seaweed.make_bucket(name)
+    return name
+
+
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """Azurite, which is what Microsoft gives for tests of programs that use Azure Blob Storage."""

@@ -12,15 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from vae_serve.training import backend
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from vae_serve.training import backend  # noqa: E402  (the path must be set first)
-
 STEPS, BATCH, EPOCH = 125, 128, 375
 
 
@@ -58,14 +55,19 @@ def side(name):
     vae(np.zeros((1, 28, 28, 1), np.float32))
     vae.optimizer.build(vae.trainable_variables)
     pixels = mnist.load("train")[0]
-    steps: Callable[[], object]
     if ours:
         images, order = tf.constant(pixels), tf.constant(fit.data_order(0, 0, 48_000))
         loop = Loop(vae, BATCH, strategy, xla=False)
-        steps = lambda: loop.train(images, order, 0, STEPS)  # noqa: E731  one name for either side
+
+        def steps():
+            loop.train(images, order, 0, STEPS)
+
     else:
         part = to_model(pixels[: STEPS * BATCH])
-        steps = lambda: vae.fit(part, batch_size=BATCH, epochs=1, verbose=0)  # noqa: E731  as above
+
+        def steps():
+            vae.fit(part, batch_size=BATCH, epochs=1, verbose=0)
+
     steps()  # compiles
     for _ in sys.stdin:
         began = time.perf_counter()

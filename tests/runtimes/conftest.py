@@ -2,25 +2,12 @@
 
 import json
 import shutil
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from vae_serve.images.pixels import to_bytes
-
-SCRIPTS = Path(__file__).parents[2] / "scripts" / "conformance"
-
-
-@pytest.fixture(scope="session")
-def matrix() -> ModuleType:
-    """scripts/conformance/matrix.py."""
-    spec = spec_from_file_location("matrix", SCRIPTS / "matrix.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

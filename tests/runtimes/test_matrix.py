@@ -10,38 +10,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.conformance import matrix, runners
 from vae_serve.model import bundle
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file())  # api/ needs this package
 
 
-def tried(matrix, example: str, path: Path):
-    [runtime] = [one for one in matrix.RUNTIMES if one.example == example]
+def tried(example: str, path: Path):
+    [runtime] = [one for one in runners.RUNTIMES if one.example == example]
     try:
         return matrix.try_runtime(runtime, path, seconds=0)
-    except matrix.Unavailable as reason:
+    except runners.Unavailable as reason:
         pytest.skip(f"{runtime.name}: {reason}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_example_gives_the_trained_models_outputs_in_batches_of_1_and_7(matrix, everywhere, example):
-    row = tried(matrix, example, everywhere)
+def test_the_example_gives_the_trained_models_outputs_in_batches_of_1_and_7(everywhere, example):
+    row = tried(example, everywhere)
     assert set(row.largest) == {("encode", 1), ("encode", 7), ("decode", 1), ("decode", 7)}
     assert {key: difference for key, difference in row.largest.items() if difference > 1e-5} == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["onnxruntime_python.py", "onnxruntime_node.mjs", "onnxruntime_web.html"])
-def test_a_bundle_of_raw_pixels_gives_the_same_bytes_in_python_in_node_and_in_a_browser(matrix, of_bytes, example):
-    row = tried(matrix, example, of_bytes)
+def test_a_bundle_of_raw_pixels_gives_the_same_bytes_in_python_in_node_and_in_a_browser(of_bytes, example):
+    row = tried(example, of_bytes)
     assert row.passed, row.largest
     assert max(row.largest["decode", 1], row.largest["decode", 7]) in (0, 1)  # bytes
 
 
 @pytest.mark.slow
-def test_a_runtime_that_is_off_by_a_thousandth_does_not_pass(matrix, everywhere, tmp_path):
+def test_a_runtime_that_is_off_by_a_thousandth_does_not_pass(everywhere, tmp_path):
     changed = tmp_path / "changed"
     shutil.copytree(everywhere, changed)
     file = changed / "conformance" / "encoder" / "z_mean.npy"
@@ -50,7 +51,7 @@ def test_a_runtime_that_is_off_by_a_thousandth_does_not_pass(matrix, everywhere,
     np.save(file, z_mean)
     manifest = bundle.with_files(bundle.read_manifest(changed / "manifest.json"), changed)
     (changed / "manifest.json").write_text(manifest.to_json())
-    row = tried(matrix, "onnxruntime_python.py", changed)
+    row = tried("onnxruntime_python.py", changed)
     assert not row.passed
     assert {key: passed for key, passed in row.within.items() if key[0] == "decode"} == {
         ("decode", 1): True,
@@ -58,8 +59,8 @@ def test_a_runtime_that_is_off_by_a_thousandth_does_not_pass(matrix, everywhere,
     }
 
 
-def test_every_example_is_a_row_of_the_table(matrix):
-    assert sorted(runtime.example for runtime in matrix.RUNTIMES) == EXAMPLES
+def test_every_example_is_a_row_of_the_table():
+    assert sorted(runtime.example for runtime in runners.RUNTIMES) == EXAMPLES
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -92,7 +93,7 @@ def test_the_conformance_vectors_in_onnx_s_own_form_are_those_of_the_npy_files(e
                 assert len(array) == 14
 
 
-def test_the_documentation_s_table_has_every_runtime(matrix):
+def test_the_documentation_s_table_has_every_runtime():
     text = (ROOT / "docs" / "runtimes.md").read_text()
     table = re.search(r"<!-- table -->\n(.*?)<!-- end of table -->", text, re.DOTALL)[1]
-    assert [runtime.name for runtime in matrix.RUNTIMES if f"| {runtime.name} |" not in table] == []
+    assert [runtime.name for runtime in runners.RUNTIMES if f"| {runtime.name} |" not in table] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.conformance.runners import browser
 from vae_serve.model.model import Model
 
 CONFORMANCE = Path(__file__).parents[2] / "scripts" / "conformance"
@@ -18,8 +19,8 @@ MINUS = "\N{MINUS SIGN}"
 pytestmark = pytest.mark.slow
 
 
-def in_browser(matrix, script: str, *words: object) -> dict:
-    if matrix.browser() is None or not (CONFORMANCE.parents[1] / "node_modules" / "playwright-core").is_dir():
+def in_browser(script: str, *words: object) -> dict:
+    if browser() is None or not (CONFORMANCE.parents[1] / "node_modules" / "playwright-core").is_dir():
         pytest.skip("there is no Chromium or no playwright-core; scripts/test installs them where it can")
     command = ["node", CONFORMANCE / script, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -37,9 +38,9 @@ def page(of_mnist, vae_serve, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def visit(matrix, page) -> dict:
+def visit(page) -> dict:
     """What somebody saw who dragged, drew, walked and checked; see page.mjs."""
-    seen = in_browser(matrix, "page.mjs", page)
+    seen = in_browser("page.mjs", page)
     print(
         f"first picture after {seen['first_picture_ms']:.0f} ms, a digit in {seen['decode_ms']['median']:.1f} ms at "
         f"the median of {seen['decode_ms']['count']}, {seen['bytes'] / 1e6:.1f} MB, Chromium {seen['chromium']}"
@@ -139,8 +140,8 @@ def test_at_night_the_page_is_dark(visit):
         ("no-runtime", "ort-wasm-simd-threaded.wasm.gz could not be loaded: the server did not answer"),
     ],
 )
-def test_a_page_that_cannot_run_shows_a_sentence_in_place_of_an_empty_plane(matrix, page, case, sentence):
-    shown = in_browser(matrix, "refusal.mjs", page, case)
+def test_a_page_that_cannot_run_shows_a_sentence_in_place_of_an_empty_plane(page, case, sentence):
+    shown = in_browser("refusal.mjs", page, case)
     assert sentence in shown["status"]
     assert not shown["shown"]
 
@@ -155,7 +156,7 @@ def test_a_page_that_cannot_run_shows_a_sentence_in_place_of_an_empty_plane(matr
         ("model.js", "missing", "a script could not be loaded"),
     ],
 )
-def test_a_damaged_folder_shows_a_sentence(matrix, page, tmp_path, file, damage, sentence):
+def test_a_damaged_folder_shows_a_sentence(page, tmp_path, file, damage, sentence):
     damaged = tmp_path / "damaged"
     shutil.copytree(page, damaged)
     contents = (damaged / file).read_bytes()
@@ -167,15 +168,15 @@ def test_a_damaged_folder_shows_a_sentence(matrix, page, tmp_path, file, damage,
             (damaged / file).write_bytes(contents[:half])
         case "changed":
             (damaged / file).write_bytes(contents[:half] + bytes([contents[half] ^ 1]) + contents[half + 1 :])
-    shown = in_browser(matrix, "refusal.mjs", damaged, "as-it-is")
+    shown = in_browser("refusal.mjs", damaged, "as-it-is")
     assert sentence in shown["status"]
     assert not shown["shown"]
 
 
-def test_a_page_of_raw_pixels_checks_its_bytes_and_draws(matrix, raw, vae_serve, tmp_path):
+def test_a_page_of_raw_pixels_checks_its_bytes_and_draws(raw, vae_serve, tmp_path):
     done = vae_serve("deploy", "web", raw, "--out", "web", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    seen = in_browser(matrix, "page.mjs", tmp_path / "web")
+    seen = in_browser("page.mjs", tmp_path / "web")
     assert seen["check"]["verdict"].startswith("Yes")
     assert seen["drawn"]["landed"].startswith("Lands at")
     assert seen["console"] == []
