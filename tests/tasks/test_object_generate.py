@@ -27,7 +27,9 @@ def test_generate_stores_a_file_with_the_bytes_of_a_local_one(name, vae_serve, s
     assert sorted(file.name for file in tmp_path.iterdir()) == [name]
 
 
-def test_generate_that_is_killed_goes_on_with_the_same_command(vae_serve, seaweed, bucket, tmp_path):
+def test_generate_that_is_killed_goes_on_with_the_same_command_and_keeps_a_second_one_off(
+    vae_serve, seaweed, bucket, tmp_path
+):
     words = ("generate", "--count", "20000", "--rows-per-shard", "100", "--model", str(MODEL), "--workers", "1")
     out = f"s3://{bucket}/samples.zip"
     here = tmp_path / "temporary"
@@ -45,6 +47,9 @@ def test_generate_that_is_killed_goes_on_with_the_same_command(vae_serve, seawee
         return run
 
     first = started_until(20)
+    beside = vae_serve(*words, "--out", out, cwd=tmp_path, env={"TMPDIR": str(here), **seaweed.environment()})
+    assert beside.returncode == 1
+    assert f"{out} is being made by another run on this machine" in beside.stderr
     first.kill()
     first.communicate()
     done = records()

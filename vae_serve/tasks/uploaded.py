@@ -8,11 +8,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from vae_serve.errors import OutputError, UsageError
 from vae_serve.jobs.plan import STATE
+from vae_serve.storage.local import LocalStore
 from vae_serve.storage.object_store import ObjectStore
 from vae_serve.storage.object_url import ObjectUrl
 
@@ -25,7 +26,7 @@ def uploaded(url: ObjectUrl, overwrite: bool, job: object) -> Iterator[Path]:
 
     Raises:
         UsageError: the URL has no file's name, or something is to be replaced, which may be anything.
-        OutputError: the object exists, or the store does not take it.
+        OutputError: the object exists, another run makes it, or the store does not take it.
     """
     if "." not in url.name or not url.key:
         raise UsageError(
@@ -38,15 +39,20 @@ def uploaded(url: ObjectUrl, overwrite: bool, job: object) -> Iterator[Path]:
     if store.exists(url.key):
         raise OutputError(f"{url} exists; choose another --out")
     folder = _own_folder(hashlib.sha256(repr((str(url), job)).encode()).hexdigest()[:16])
-    file = folder / url.name
-    file.unlink(missing_ok=True)  # whole, and not stored; nothing says any more what it was made of
-    try:
-        yield file
-        _store(store, url, file)
-    finally:
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
-            folder.rmdir()  # unless some shards are done
+    with closing(LocalStore(folder, STATE)) as here:
+        try:
+            here.lock()
+        except OSError:
+            raise OutputError(f"{url} is being made by another run on this machine, in {folder}") from None
+        file = folder / url.name
+        file.unlink(missing_ok=True)  # whole, and not stored; nothing says any more what it was made of
+        try:
+            yield file
+            _store(store, url, file)
+        finally:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+                folder.rmdir()  # unless some shards are done
 
 
 def _store(store: ObjectStore, url: ObjectUrl, file: Path) -> None:
