@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -34,7 +32,7 @@ class NpyWriter:
     suffix = ""
     results: tuple[str, ...] = ()
     is_earlier: IsEarlier = staticmethod(earlier.is_array)
-    about: Mapping[str, str] = MappingProxyType({})
+    compressor: str | None = None
 
     NAME = "pictures.npy"
 
@@ -115,7 +113,7 @@ class NpzWriter(NpyWriter):
 
     results: tuple[str, ...] = (f"{STATE}/pictures.npz",)
     is_earlier: IsEarlier = staticmethod(earlier.is_arrays)
-    about: Mapping[str, str] = MappingProxyType({})
+    compressor: str | None = None
 
     def finish(self, job: Job, points: LatentSource) -> str:
         """Both arrays, copied into one archive a piece at a time."""

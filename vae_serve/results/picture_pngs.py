@@ -3,8 +3,6 @@
 import copy
 import io
 import os
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -21,16 +19,13 @@ from vae_serve.storage.publish import IsEarlier
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-PNG: Mapping[str, str] = MappingProxyType({"png": png_bulk.COMPRESSOR})
-
-
 class FolderWriter:
     """A folder of PNG files. They survive a kill; each is not synced by itself, so a power cut may cost the last."""
 
     suffix = ""
     results: tuple[str, ...] = ()
     is_earlier: IsEarlier = staticmethod(earlier.is_picture_folder)
-    about: Mapping[str, str] = PNG
+    compressor: str | None = png_bulk.COMPRESSOR
 
     NAME = "pictures"
 
@@ -101,7 +96,7 @@ class FolderWriter:
 class _ShardWriter:
     """A shard is a file, which the job commits; `finish` makes one of all of them. Nothing is open meanwhile."""
 
-    about: Mapping[str, str] = PNG
+    compressor: str | None = png_bulk.COMPRESSOR
 
     def __init__(self, pictures: int, numbering: Numbering) -> None:
         self._numbering = numbering

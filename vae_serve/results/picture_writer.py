@@ -32,8 +32,8 @@ class PictureWriter(Protocol):
     """On disk, of the whole."""
     is_earlier: IsEarlier
     """Whether something is a result of this kind."""
-    about: Mapping[str, str]
-    """What of the writer changes a byte, for the plan."""
+    compressor: str | None
+    """Of PNG files: another one gives other bytes."""
 
     def open(self, job: Job) -> None:
         """Readies the job's folder, in which some shards may be finished."""

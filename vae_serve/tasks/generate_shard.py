@@ -158,7 +158,7 @@ def render_many(
     rows = options.rows_per_shard or max(1, min(ROWS_PER_SHARD // tiling.points, SHARD_BYTES // math.prod(shape)))
     if count > rows * MOST_SHARDS:
         raise UsageError(f"{count:,} pictures are more than one job takes, {rows * MOST_SHARDS:,} of this model's")
-    plan = Plan({**_description(bundle, points, tiling), **writer.about}, count, writer.suffix, writer.results, rows)
+    plan = Plan(_description(bundle, points, tiling, writer), count, writer.suffix, writer.results, rows)
     spec = GenerateSpec(opened(bundle), points, tiling, writer, plan, options.workers)
     staged = StagedJob(out, "a result of generate", writer.is_earlier, plan, RECORD, options.overwrite)
     free = shutil.disk_usage(out.parent).free
@@ -181,11 +181,12 @@ def render_many(
         staged.publish(job, writer.finish(job, points))
 
 
-def _description(bundle: Bundle, points: LatentSource, tiling: Tiling) -> Json:
+def _description(bundle: Bundle, points: LatentSource, tiling: Tiling, writer: PictureWriter) -> Json:
     """Everything that changes a byte."""
-    return {
+    about: Json = {
         "command": "generate",
         "model": {"name": bundle.manifest.name, "decoder_sha256": network_sha256(bundle, "decoder")},
         "points": points.about,
         "tile": {"points": tiling.points, "columns": tiling.columns},
     }
+    return about if writer.compressor is None else {**about, "png": writer.compressor}
