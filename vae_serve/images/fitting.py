@@ -120,10 +120,8 @@ def fit(decoded: Decoded, rule: PixelRule) -> Picture:
     else:
         sized = _padded(decoded, mode, size)
     levels = np.asarray(sized)
-    if mode == "L":
-        levels = np.broadcast_to(
-            levels[..., np.newaxis], rule.shape
-        )  # as if it had been made RGB before, without that copy
+    if mode == "L":  # the same levels in each channel, as if it had been made RGB before
+        levels = np.broadcast_to(levels[..., np.newaxis], rule.shape)
     pixels, inverted = invert(levels.reshape(1, *rule.shape), rule.invert)
     notes = (*decoded.notes, *(("turned",) if decoded.orientation > 1 else ()), *(("inverted",) if inverted else ()))
     return Picture(pixels[0], (width, height), notes)

@@ -87,14 +87,18 @@ def parse(text: bytes, limits: Limits) -> InferRequest:
     Raises:
         Refusal: 400, says where it is wrong; 413 where it is too large without those numbers.
     """
-    if len(text) > limits.json_bytes:
-        many = text.count(b"{") > MOST_OBJECTS
-        if (
-            many
-            or len(text) - sum(len(bytes(tensor.data)) for tensor in _read(text, _numbers).inputs) > limits.json_bytes
-        ):
-            raise Refusal(413, f"the JSON has more than {limits.json_bytes:,} bytes; send tensors as binary data")
+    if len(text) > limits.json_bytes and _besides_numbers(text) > limits.json_bytes:
+        raise Refusal(413, f"the JSON has more than {limits.json_bytes:,} bytes; send tensors as binary data")
     return _read(text, _request)
+
+
+def _besides_numbers(text: bytes) -> int:
+    """Bytes of a request's JSON without the numbers of its inputs; all of it where it has so many objects that to find
+    those would take long.
+    """
+    if text.count(b"{") > MOST_OBJECTS:
+        return len(text)
+    return len(text) - sum(len(bytes(tensor.data)) for tensor in _read(text, _numbers).inputs)
 
 
 def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record:
