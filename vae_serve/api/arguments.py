@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_serve.errors import InputError, UsageError
-from vae_serve.model.whole import give_whole, whole_or_none
+from vae_serve.model.whole_numbers import give_whole, whole_or_none
 
 if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place

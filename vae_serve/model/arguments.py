@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vae_serve.errors import InputError
 from vae_serve.images.pixels import are_0_to_1
 from vae_serve.model.manifest import PixelType
-from vae_serve.model.whole import give_whole, whole_or_none
+from vae_serve.model.whole_numbers import give_whole, whole_or_none
 
 ALWAYS_ROOM = 64 << 20  # bytes that are not worth asking the system for
 
