@@ -10,7 +10,8 @@ on a node of their own Ray's niceness of 15 costs nothing.
 
 When the cluster was joined and the first task began is told by Ray: the start of the job in its table, and the first
 `task:execute` of its timeline, both after the command's start: medians, and the best round in brackets, which is nearer
-to that of a quiet machine.
+to that of a quiet machine. Beside it stands, from the same rounds, when the first task began of a program of four lines
+that joins the cluster and calls an empty function: less is not to be had from Ray.
 
 `--equality` compares bytes alone, on three nodes that all make shards: of each kind of source (the array; the pictures
 in a folder, in a zip, and below a prefix in SeaweedFS), and of what `generate` makes.
@@ -61,6 +62,14 @@ tasks = [event["ts"] / 1e6 for event in ray.timeline() if event["cat"] == "task:
 print(json.dumps([min(time for time in times if time > begun) for times in (jobs, tasks)]))
 """
 
+HELLO = """
+import logging, sys
+import ray
+
+ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
+ray.get(ray.remote(lambda: None).remote())
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,9 +101,10 @@ def main() -> None:
 def speeds(cluster: RayCluster, folder: Path, rounds: int) -> None:
     """The table."""
     print(
-        "\n| source | inline, rows/s | cluster, rows/s | ratio | joined after | first task after | first shard after |"
+        "\n| source | inline, rows/s | cluster, rows/s | ratio "
+        "| joined after | first task after | first shard after | first task of an empty program after |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     compare(cluster, folder, "array.npy", 32_768, rounds)
     compare(cluster, folder, "pictures", 8192, rounds)
 
@@ -123,6 +133,7 @@ def compare(cluster: RayCluster, folder: Path, source: str, rows: int, rounds: i
         assert json.loads(remote(cluster, folder, *words, "ray"))["images"] == json.loads(done)["images"]
         ray.append(span_rate(folder / "ray", rows))
         moments.append([moment - begun for moment in (*told_by_ray(cluster, begun), min(commits(folder / "ray")))])
+        moments[-1].append(empty_program(cluster))
         require_same(folder / "inline", folder / "ray")
         for out in ("inline", "ray"):
             shutil.rmtree(folder / out)
@@ -133,12 +144,21 @@ def compare(cluster: RayCluster, folder: Path, source: str, rows: int, rounds: i
 
 def told_by_ray(cluster: RayCluster, begun: float) -> list[float]:
     """When the first job after `begun` was known to the cluster, and when its first task began to run."""
-    words = [sys.executable, "-c", TOLD, cluster.address, str(begun)]
-    asked = subprocess.run(
-        cluster.nodes[0].command(*words), env=cluster.env(), stdout=subprocess.PIPE, text=True, check=True
-    )
-    joined, first_task = json.loads(asked.stdout.splitlines()[-1])
+    joined, first_task = json.loads(on_head(cluster, TOLD, str(begun)).splitlines()[-1])
     return [joined, first_task]
+
+
+def empty_program(cluster: RayCluster) -> float:
+    """Seconds from the start of a program that does nothing else until its first task runs."""
+    begun = time.time()
+    on_head(cluster, HELLO)
+    return told_by_ray(cluster, begun)[1] - begun
+
+
+def on_head(cluster: RayCluster, program: str, *words: str) -> str:
+    """What a Python program prints that is given the cluster's address, on its first node."""
+    command = cluster.nodes[0].command(sys.executable, "-c", program, cluster.address, *words)
+    return subprocess.run(command, env=cluster.env(), stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def equality(folder: Path, images: int) -> None:
