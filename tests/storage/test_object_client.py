@@ -1,6 +1,7 @@
 """What object stores say, on real servers, and the sentence that a user gets."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,8 +9,11 @@ import pytest
 from faulty_proxy import Answer, error, faulty
 
 from vae_serve.errors import MissingExtra, SourceError, UsageError
-from vae_serve.storage.object_client import open_bucket
+from vae_serve.model.objects import ObjectFolder
+from vae_serve.sources.objects import bucket
+from vae_serve.storage.object_client import FIRST_RETRIES, RETRIES, open_bucket
 from vae_serve.storage.object_failure import failure, told
+from vae_serve.storage.object_store import ObjectStore
 from vae_serve.storage.object_url import ObjectUrl, parse_object_url
 
 exceptions = pytest.importorskip("obstore.exceptions")
@@ -30,7 +34,7 @@ def use(monkeypatch):
 
 def tried(url, doing, first=True):
     """What becomes of a way to use the URL's object or bucket."""
-    client = open_bucket(url, first=first)
+    client = open_bucket(url, retries=FIRST_RETRIES if first else RETRIES)
     ways = {
         "read": lambda: bytes(client.get(url.key).bytes()),
         "list": lambda: [item["path"] for page in client.list(url.key) for item in page],
@@ -173,8 +177,43 @@ def test_a_server_that_does_not_answer_is_a_time_out(seaweed, use):
         use(seaweed, endpoint=proxy.endpoint)
         url = ObjectUrl("s3", "proxied", "a")
         with pytest.raises(SourceError, match="s3://proxied/a: no answer in time"), told(url, "read"):
-            open_bucket(url, timeout=0.2, first=True).get("a")
+            open_bucket(url, timeout=0.2, retries=FIRST_RETRIES).get("a")
         assert len(proxy.requests) > 1  # it was tried again
+
+
+@pytest.mark.parametrize(
+    "use_of",
+    [
+        lambda store, file: store.get("a"),
+        lambda store, file: store.list("a"),
+        lambda store, file: store.exists("a"),
+        lambda store, file: store.delete("a"),
+        lambda store, file: store.delete_folder("a"),
+        lambda store, file: store.create_from("a", file),
+        lambda store, file: bucket.look(ObjectUrl("s3", "proxied", "a")),
+        lambda store, file: bucket.whole(ObjectUrl("s3", "proxied"), "a", 5),
+        lambda store, file: list(ObjectFolder(ObjectUrl("s3", "proxied")).files()),
+        lambda store, file: ObjectFolder(ObjectUrl("s3", "proxied")).read("a", 5),
+    ],
+    ids=lambda use_of: "",
+)
+def test_ctrl_c_is_obeyed_while_a_store_does_not_answer(use_of, seaweed, use, monkeypatch, tmp_path):
+    def interrupt(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        return Answer(0, silent=True)
+
+    monkeypatch.setattr(bucket, "_client", bucket._client.__wrapped__)  # the environment changes with each test
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with faulty(seaweed.endpoint, interrupt) as proxy, (tmp_path / "file").open("w+b") as file:
+            file.write(b"bytes")
+            use(seaweed, endpoint=proxy.endpoint)
+            store = ObjectStore(ObjectUrl("s3", "proxied"), ".job")
+            with pytest.raises(KeyboardInterrupt):
+                use_of(store, file)
+            assert len(proxy.requests) == 1  # nobody waited until the first was given up
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_server_errors_are_tried_again(seaweed, use):
@@ -193,7 +232,7 @@ def test_what_is_raised_shows_no_signed_url(azurite, use, monkeypatch):
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_KEY")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2021-08-06&sig=hush")
     with pytest.raises(SourceError) as refused, told(ObjectUrl("az", "shared", "a"), "read"):
-        open_bucket(ObjectUrl("az", "shared", "a"), first=True).get("a")
+        open_bucket(ObjectUrl("az", "shared", "a"), retries=FIRST_RETRIES).get("a")
     assert "hush" not in str(refused.value)
     assert refused.value.__suppress_context__  # and so neither does the traceback of --debug
 
@@ -203,7 +242,7 @@ def test_without_obstore_the_extra_is_named():
 import sys
 sys.modules["obstore"] = None
 from vae_serve.errors import MissingExtra
-from vae_serve.storage.object_client import open_bucket
+from vae_serve.storage.object_client import FIRST_RETRIES, RETRIES, open_bucket
 from vae_serve.storage.object_url import ObjectUrl
 try:
     open_bucket(ObjectUrl("s3", "photos"))

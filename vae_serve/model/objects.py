@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vae_serve.errors import BundleError
 from vae_serve.model.files import DEPTH, ENTRIES, Files
-from vae_serve.storage.object_client import open_bucket
+from vae_serve.storage.object_client import FIRST_RETRIES, interruptible, interruptibly, open_bucket
 from vae_serve.storage.object_failure import failure, told
 from vae_serve.storage.object_url import ObjectUrl
 from vae_serve.storage.regular import CHUNK
@@ -33,7 +33,7 @@ class ObjectFolder(Files):
         """As `Files.files`."""
         left = ENTRIES
         with told(self.path, "list", BundleError):
-            for page in self._client.list(self.path.key):
+            for page in interruptibly(self._client.list(self.path.key)):
                 for item in page:
                     name = item["path"].removeprefix(f"{self.path.key}/" if self.path.key else "")
                     left -= 1
@@ -49,7 +49,7 @@ class ObjectFolder(Files):
             if size > limit or (exactly and size != limit):
                 wrong = f"where the manifest says {limit:,}" if exactly else f"which is larger than {limit:,}; none is"
                 raise BundleError(f"{where} has {size:,} bytes {wrong}".replace("bytes which", "bytes, which"))
-            for chunk in found.stream(min_chunk_size=min(most, CHUNK)):
+            for chunk in interruptibly(iter(found.stream(min_chunk_size=min(most, CHUNK)))):
                 left -= len(chunk)
                 if left < 0:
                     break
@@ -61,7 +61,7 @@ class ObjectFolder(Files):
         """The object, whose contents are still to come. Raises FileNotFoundError where there is none."""
         with told(where, "read", BundleError):
             try:
-                return self._client.get(where.key)
+                return interruptible(self._client.get, where.key)
             except FileNotFoundError as error:
                 if failure(error, where, "read").kind != "missing":
                     raise
@@ -72,5 +72,5 @@ class ObjectFolder(Files):
 def open_objects(path: ObjectUrl) -> Iterator[ObjectFolder]:
     """Opens the place of a bundle. Raises BundleError where the store does not answer as it should."""
     with told(path, "list", BundleError):
-        open_bucket(path, first=True).list_with_delimiter(path.key)
+        interruptible(open_bucket(path, retries=FIRST_RETRIES).list_with_delimiter, path.key)
     yield ObjectFolder(path)

@@ -2,13 +2,17 @@
 
 Credentials and endpoints come from the environment, under the names that users of each cloud expect.
 
-obstore has threads of its own. A process that has used it must not fork children that use it too: they hang.
+obstore has threads of its own. A process that has used it must not fork children that use it too: they hang. Its calls
+do not notice signals either, hence `interruptible`.
 """
 
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vae_serve.errors import MissingExtra, UsageError
 from vae_serve.storage.object_failure import CREDENTIALS, ENDPOINTS
@@ -19,18 +23,20 @@ if TYPE_CHECKING:
 
     Client = S3Store | GCSStore | AzureStore
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _users: set[int] = set()  # the processes that have used the client: this one, and one that it was forked off
-_FIRST_RETRIES = 3  # a wrong endpoint is told within two seconds
-_RETRIES = 10
+RETRIES = 10
+FIRST_RETRIES = 3  # of the first contact: a wrong endpoint is told within two seconds
 _RETRY_SECONDS = 180  # no retry begins later: credentials may end, and a shard is not lost by giving up
 
 
-def open_bucket(url: ObjectUrl, timeout: float = 30, first: bool = False) -> "Client":
+def open_bucket(url: ObjectUrl, timeout: float = 30, retries: int = RETRIES) -> "Client":
     """A client of the URL's bucket, whose keys are whole. It is made without any request.
 
-    Server errors, lost connections and time-outs of reading are tried again with growing pauses, up to three minutes;
-    the `first` contact gives up after two seconds, since most likely a name is wrong. `timeout` is for one request with
-    its whole body, in seconds.
+    Server errors, lost connections and time-outs of reading are tried again with growing pauses, up to three minutes.
+    `timeout` is for one request with its whole body, in seconds.
 
     Raises:
         MissingExtra: obstore is not installed.
@@ -57,7 +63,7 @@ def open_bucket(url: ObjectUrl, timeout: float = 30, first: bool = False) -> "Cl
             "allow_http": (_endpoint(url.scheme) or "").startswith("http:"),
         },
         "retry_config": {
-            "max_retries": _FIRST_RETRIES if first else _RETRIES,
+            "max_retries": retries,
             "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
         },
     }
@@ -74,6 +80,32 @@ def open_bucket(url: ObjectUrl, timeout: float = 30, first: bool = False) -> "Cl
             f"the environment's settings for {url.scheme}:// make no sense; look at {CREDENTIALS[url.scheme]} and at "
             f"{ENDPOINTS[url.scheme][0]}"
         ) from None
+
+
+def interruptible(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a call of the client returns. Ctrl-C ends the wait for it at once; the request is then left to itself.
+
+    A store that has ceased to answer would otherwise hold a program for minutes after Ctrl-C.
+    """
+    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+        return call(*args, **kwargs)  # no signal raises anything here
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001  raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
+
+
+def interruptibly(iterator: Iterator[T]) -> Iterator[T]:
+    """The same for each element that an iterator of the client asks the store for."""
+    ended = object()
+    while (element := interruptible(next, iterator, ended)) is not ended:
+        yield element  # type: ignore[misc]  # it is not `ended`
 
 
 def _endpoint(scheme: str, environment: Mapping[str, str] = os.environ) -> str | None:

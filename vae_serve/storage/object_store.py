@@ -8,11 +8,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from vae_serve.errors import OutputError
 from vae_serve.storage.lease import Lease, Note
-from vae_serve.storage.object_client import open_bucket
+from vae_serve.storage.object_client import FIRST_RETRIES, interruptible, interruptibly, open_bucket
 from vae_serve.storage.object_failure import failure, told
 from vae_serve.storage.object_url import ObjectUrl
 from vae_serve.storage.store import Write
@@ -40,7 +41,8 @@ class ObjectStore:
     def lock(self, note: Note) -> None:
         """Takes the lease, which is let go by `close`. Raises OutputError as `Lease.take` does."""
         with told(self.url, "list", OutputError):
-            open_bucket(self.url, first=True).list_with_delimiter((self.url / self._scratch).key)
+            first = open_bucket(self.url, retries=FIRST_RETRIES)
+            interruptible(first.list_with_delimiter, (self.url / self._scratch).key)
         lease = Lease(self, f"{self._scratch}/{LEASE}", str(self.url), note)
         lease.take()
         self._lease = lease
@@ -48,7 +50,7 @@ class ObjectStore:
     def close(self) -> None:
         """Lets the lease go; soon, also where the store has ceased to answer."""
         if self._lease is not None:
-            self._client = open_bucket(self.url, timeout=_SECONDS / 6, first=True)
+            self._client = open_bucket(self.url, timeout=_SECONDS / 6, retries=1)
             self._lease.let_go()
 
     @property
@@ -83,15 +85,19 @@ class ObjectStore:
         size = file.seek(0, os.SEEK_END)
         if size > _LARGEST:
             raise OutputError(f"{self.url / name} would have {size:,} bytes; a store takes {_LARGEST:,} at once")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+        contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
             self._put(name, contents)
+        finally:
+            with suppress(BufferError):  # after Ctrl-C the request is still there
+                contents.close()
 
     def get(self, name: str) -> bytes | None:
         """As `Store.get`."""
         url = self.url / name
         with told(url, "read", OutputError):
             try:
-                return bytes(self._client.get(url.key).bytes())
+                return interruptible(lambda: bytes(self._client.get(url.key).bytes()))
             except FileNotFoundError as error:
                 if failure(error, url, "read").kind != "missing":
                     raise
@@ -107,7 +113,7 @@ class ObjectStore:
         """As `Store.list`. A folder is there while something is in it."""
         url = self.url / folder
         with told(url, "list", OutputError):
-            found = self._client.list_with_delimiter(url.key)
+            found = interruptible(self._client.list_with_delimiter, url.key)
         paths = [*(item["path"] for item in found["objects"]), *found["common_prefixes"]]
         return sorted(path.rpartition("/")[2] for path in paths)
 
@@ -116,7 +122,7 @@ class ObjectStore:
         url = self.url / name
         with told(url, "read", OutputError):
             try:
-                self._client.head(url.key)
+                interruptible(self._client.head, url.key)
             except FileNotFoundError:
                 return False
         return True
@@ -147,14 +153,14 @@ class ObjectStore:
         lease = (self.url / self._scratch / LEASE).key
         self.require_lock()
         with told(url, "list", OutputError):
-            keys = [item["path"] for page in self._client.list(url.key) for item in page]
+            keys = [item["path"] for page in interruptibly(self._client.list(url.key)) for item in page]
         self._delete([key for key in keys if not key.startswith(f"{lease}/")])
 
     def _delete(self, keys: Sequence[str]) -> None:
         with told(self.url, "delete", OutputError):
             try:
                 if keys:
-                    self._client.delete([*keys])
+                    interruptible(self._client.delete, [*keys])
             except FileNotFoundError as error:
                 if failure(error, self.url, "delete").kind != "missing":
                     raise
@@ -166,7 +172,7 @@ class ObjectStore:
         client = self._client if len(contents) <= _SMALL else open_bucket(self.url, timeout=_WRITE_SECONDS)
         for attempt in range(_WRITES):
             try:
-                client.put(url.key, contents, mode="create")
+                interruptible(client.put, url.key, contents, mode="create")
                 return
             except AlreadyExistsError:
                 if self.get(name) == contents[:]:  # also where a try before has come through unheard

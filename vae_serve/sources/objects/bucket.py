@@ -97,7 +97,7 @@ def look(url: ObjectUrl) -> Stored | None:
     import obstore
 
     try:
-        meta = obstore.head(client(url, first=True), url.key)
+        meta = object_client.interruptible(obstore.head, client(url, first=True), url.key)
     except client_errors() as error:
         why = failure(error, url, "read")
         if why.kind == "missing":
@@ -115,7 +115,7 @@ def refusal(url: ObjectUrl) -> str | None:
     import obstore
 
     try:
-        obstore.head(client(url, first=True), url.key)
+        object_client.interruptible(obstore.head, client(url, first=True), url.key)
     except client_errors() as error:
         why = failure(error, url, "read")
         if why.kind == "forbidden":
@@ -134,8 +134,9 @@ def client(url: ObjectUrl, first: bool = False) -> Any:
 def _client(process: int, scheme: str, bucket: str, first: bool) -> Any:
     # a decoding process needs few threads for what is little work; each one's stack counts against its memory
     os.environ.setdefault("TOKIO_WORKER_THREADS", "2")
+    retries = object_client.FIRST_RETRIES if first else object_client.RETRIES
     try:
-        return object_client.open_bucket(ObjectUrl(scheme, bucket), timeout=REQUEST_SECONDS, first=first)
+        return object_client.open_bucket(ObjectUrl(scheme, bucket), timeout=REQUEST_SECONDS, retries=retries)
     except (MissingExtra, UsageError) as error:
         if first:
             raise
@@ -155,7 +156,7 @@ def _patiently(url: ObjectUrl, read: Callable[[], T]) -> T:
     end = time.monotonic() + PATIENCE
     for attempt in range(_TRIES):
         try:
-            return read()
+            return object_client.interruptible(read)
         except client_errors() as error:
             passing = failure(error, url, "read").passing
             if not passing or attempt + 1 == _TRIES or time.monotonic() > end:
