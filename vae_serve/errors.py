@@ -62,6 +62,10 @@ class SourceLost(SourceError):
     """The source has changed, or is out of reach, while it was read: that ends the job, and is no row's failure."""
 
 
+class DecodersLost(SourceError):
+    """The decoding processes have ended in a way that no picture explains."""
+
+
 class OutputError(VaeServeError):
     """The place to write to cannot be used."""
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import linear_bundle
@@ -71,13 +72,18 @@ def parts(folder: Path) -> dict[str, bytes]:
 
 def shard_processes(parent: int) -> list[int]:
     """The processes that make shards for this one."""
+    return children(parent, b"shard_process")
+
+
+def children(parent: int, words: bytes = b"") -> list[int]:
+    """The processes that this one has started, with these words in their command."""
     numbers = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             status, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(status.rpartition(")")[2].split()[1]) == parent and b"shard_process" in command:
+        if int(status.rpartition(")")[2].split()[1]) == parent and words in command:
             numbers.append(int(folder.name))
     return numbers
 
@@ -100,6 +106,26 @@ def test_a_process_that_is_killed_is_replaced_and_its_shard_made_again(pictures,
     run(pictures, bundle, tmp_path / "here", replace(OPTIONS, engine="inline"))
     assert len(set(killed)) == 3
     assert len(parts(tmp_path / "here")) == SHARDS
+    assert parts(tmp_path / "there") == parts(tmp_path / "here")
+    assert not shard_processes(os.getpid())
+
+
+def test_a_process_whose_decoders_are_ended_is_replaced_and_its_shard_made_again(pictures, bundle, tmp_path):
+    killed: set[int] = set()
+
+    def kill(done, *_, **__):
+        servers = [child for process in shard_processes(os.getpid()) for child in children(process)]
+        supervisors = [child for server in servers for child in children(server)]
+        if len(killed) < 3 and done >= 16 * (len(killed) + 1):
+            for supervisor in supervisors[:1]:
+                for process in (supervisor, *children(supervisor)):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                killed.add(supervisor)
+
+    run(pictures, bundle, tmp_path / "there", report=kill)
+    run(pictures, bundle, tmp_path / "here", replace(OPTIONS, engine="inline"))
+    assert killed
     assert parts(tmp_path / "there") == parts(tmp_path / "here")
     assert not shard_processes(os.getpid())
 

@@ -22,7 +22,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from vae_serve.errors import SourceError
+from vae_serve.errors import DecodersLost, SourceError
 from vae_serve.forks import fork, wait
 from vae_serve.images.pixels import Bytes, PixelRule
 from vae_serve.jobs import decode_server
@@ -159,7 +159,8 @@ class DecodePool:
         `picture_timeout` seconds with kind `timeout`.
 
         Raises:
-            SourceError: a process ended in a way that no picture explains.
+            DecodersLost: a process ended in a way that no picture explains.
+            SourceError: the source cannot be opened there.
         """
         answered = 0
         with ExitStack() as stack:
@@ -168,7 +169,7 @@ class DecodePool:
                 try:
                     answer = pickle.load(answers)  # noqa: S301  from our own child
                 except (EOFError, pickle.UnpicklingError):
-                    raise SourceError(f"the decoding processes were ended; {_AGAIN}") from None
+                    raise DecodersLost(f"the decoding processes were ended; {_AGAIN}") from None
                 match answer:
                     case None:
                         return
@@ -176,7 +177,7 @@ class DecodePool:
                         raise answer
                     case Ended(how, row):
                         name = shown(self._source.names[range(row, row + 1)][0])
-                        raise SourceError(f"a decoding process ended ({how}) at {name} or after it; {_AGAIN}")
+                        raise DecodersLost(f"a decoding process ended ({how}) at {name} or after it; {_AGAIN}")
                 slot, batch = answer
                 yield batch, self._slots[slot, : len(batch.rows)]
                 self._next(slot)

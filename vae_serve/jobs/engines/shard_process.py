@@ -18,13 +18,17 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from vae_serve import start
-from vae_serve.errors import VaeServeError
+from vae_serve.errors import DecodersLost, VaeServeError
 from vae_serve.jobs.engines import connected
 from vae_serve.jobs.engines.inline import run_shard
 from vae_serve.jobs.engines.outcomes import Broken, Made, Outcome, Refused, packed
 from vae_serve.jobs.engines.parcels import unpacked
 
 _SHARD, _SHARED = b"s", b"k"  # what a message begins with
+_NO_DECODERS = 71  # its exit status where it has lost its decoders: a new one gets others
+
+
+_HOW = {_NO_DECODERS: "without their decoders, which were ended"}
 
 
 class Died(Exception):
@@ -54,7 +58,7 @@ class ShardProcess:
         except (OSError, EOFError):
             self.stop()
             code = self._process.returncode
-            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            how = signal.Signals(-code).name if code < 0 else _HOW.get(code, f"exit status {code}")
             raise Died(how) from None
 
     def kill(self) -> None:
@@ -108,6 +112,8 @@ def _outcome(request: bytes, shared: dict[str, Any]) -> Outcome:
         spec, shard = unpacked(request, shared)
         result = run_shard(spec, shard)
         return Made(result.contents(), result.record)
+    except DecodersLost:
+        os._exit(_NO_DECODERS)
     except VaeServeError as error:
         return Refused(error)
     except Exception:  # noqa: BLE001  whatever it is, the one that plans says it
