@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_serve.errors import BundleError
-from vae_serve.images.pixels import PixelRule, invert
+from vae_serve.images.pixels import PixelRule, invert, to_bytes
 
 
 def test_a_rule_survives_the_manifest():
@@ -56,3 +56,18 @@ def test_floats_are_inverted_around_one():
     turned, count = invert(np.full((1, 4, 4, 1), 0.75, np.float32), "yes")
     assert count == 1
     assert (turned == 0.25).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_become_bytes_rounded_half_to_even(kind):
+    halves = (np.arange(255, dtype=kind) + kind(0.5)) / kind(255)
+    values = np.concatenate([halves, np.nextafter(halves, kind(0)), np.nextafter(halves, kind(1)), [0, 1]]).astype(kind)
+    values = np.concatenate([values, np.random.default_rng(0).random(1_000_000).astype(kind)])
+    expected = np.rint(values * kind(255)).astype(np.uint8)
+    for in_range in (True, False):
+        assert np.array_equal(to_bytes(values, in_range=in_range), expected)
+    out = np.empty(len(values), np.uint8)
+    assert to_bytes(values, out) is out
+    assert np.array_equal(out, expected)
+    outside = np.array([-np.inf, -1, -0.0, 2, 1e30, np.inf], kind)
+    assert to_bytes(outside).tolist() == [0, 0, 0, 255, 255, 255]

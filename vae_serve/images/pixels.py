@@ -15,6 +15,9 @@ AnyPixels = npt.NDArray[Any]
 
 SCALE = np.float32(1 / 255)
 ONE = 0x3F800000  # the bits of the float32; those of all floats that are not in 0..1 are greater
+# Added to a float32 or float64 (by its bytes) of 0..255, it leaves no bits for a fraction: the sum is rounded as by
+# by rint, half to even, and the lowest byte of its bits is the result: half the time of rint and a conversion.
+_WHOLE = {4: 1.5 * 2.0**23, 8: 1.5 * 2.0**52}
 PIXEL_LIMIT = 89_478_485  # Pillow's own: what 256 MB hold at three bytes a pixel. A file that declares more is a bomb
 
 Fit = Literal["stretch", "pad", "crop"]
@@ -108,9 +111,9 @@ def to_bytes(image: Floats, out: Bytes | None = None, *, in_range: bool = False)
     """
     levels = image if in_range else np.clip(image, np.float32(0), np.float32(1))  # first: the largest would overflow
     levels = np.multiply(levels, np.float32(255), out=None if in_range else levels)  # new arrays took most of the time
-    np.rint(levels, out=levels)
+    np.add(levels, _WHOLE[levels.itemsize], out=levels)
     out = np.empty(levels.shape, np.uint8) if out is None else out
-    np.copyto(out, levels, casting="unsafe")
+    np.copyto(out, levels.view(f"u{levels.itemsize}"), casting="unsafe")  # the lowest byte
     return out
 
 
