@@ -1,5 +1,6 @@
 """What the tests share: the command line in a fresh process, real digits as files, a small run and its bundle."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,11 @@ from object_servers import azurite, bucket, careless, seaweed  # noqa: F401  fix
 from PIL import Image
 
 from vae_serve.images import mnist
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts so what is to run in the background, and the processes that are sent Ctrl-C
+    # here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

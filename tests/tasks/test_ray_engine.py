@@ -250,8 +250,7 @@ def test_the_planning_process_is_killed_and_the_same_command_goes_on(cluster, jo
 
 def test_ctrl_c(cluster, job):
     job.reaches(6)
-    planning = cluster.nodes[0].processes("vae_serve\0embed")
-    os.kill(planning[0], signal.SIGINT)
+    job.process.send_signal(signal.SIGINT)  # `ip netns exec` has become the command
     assert job.process.wait(timeout=60) == 130
     assert not cluster.left_over()
     job.again()
