@@ -7,7 +7,8 @@ third of an epoch of each; shown are the fastest and the median of all. The time
 `vae-serve train`.
 
 `--peers` has PyTorch and JAX take their turns too (`training_peers.py`), in an environment of their own, .venv-peers,
-which is made where it is missing (6 GB on Linux, where PyPI has PyTorch with CUDA). `--large` adds what `wide` and `dcgan` do in a few steps each.
+which is made where it is missing (6 GB on Linux, where PyPI has PyTorch with CUDA). `--large` adds what `wide` and
+`dcgan` do in a few steps each.
 """
 
 import argparse
