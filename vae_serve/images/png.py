@@ -29,10 +29,16 @@ def files(pictures: npt.NDArray[np.uint8], compress: Callable[[bytes], bytes]) -
     lines[:, :, 1:] = pictures.reshape(count, height, width * channels)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     begin, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    for picture in lines:
-        yield begin + _chunk(b"IDAT", compress(picture.tobytes())) + end
+    size = height * (1 + width * channels)
+    whole = lines.tobytes()
+    for start in range(0, count * size, size):
+        yield b"".join((begin, *_parts(b"IDAT", compress(whole[start : start + size])), end))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
+    return b"".join(_parts(kind, data))
+
+
+def _parts(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     check = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join((len(data).to_bytes(4, "big"), kind, data, check.to_bytes(4, "big")))
+    return len(data).to_bytes(4, "big"), kind, data, check.to_bytes(4, "big")

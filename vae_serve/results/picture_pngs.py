@@ -150,6 +150,8 @@ class ParquetWriter(_ShardWriter):
     results: tuple[str, ...] = (f"{STATE}/pictures.parquet",)
     is_earlier: IsEarlier = staticmethod(earlier.is_table)
 
+    COMPRESSED = ("index", "image.path", "z.list.element")  # a PNG file is compressed as it is
+
     def add(self, start: int, pictures: Bytes, z: Floats) -> tuple[range, list[bytes], Floats]:
         """Indices, files and each picture's points one after another."""
         return range(start, start + len(pictures)), png_bulk.encode(pictures), z.reshape(len(pictures), -1)
@@ -168,7 +170,7 @@ class ParquetWriter(_ShardWriter):
             "image": pa.StructArray.from_arrays([files, names], ["bytes", "path"]),
             "z": writers.vectors(np.concatenate([z for _, _, z in pieces])),
         }
-        return {name: lambda file: writers.write_parquet(file, columns)}
+        return {name: lambda file: writers.write_parquet(file, columns, self.COMPRESSED)}
 
     def finish(self, job: Job, points: LatentSource) -> str:
         """The shards as the row groups of one file."""
@@ -176,6 +178,9 @@ class ParquetWriter(_ShardWriter):
         from vae_serve.sources import parquet
 
         if not job.finished:
-            job.put(self.results[0], lambda file: writers.write_tables(file, parquet.read_tables(job.parts())))
+            job.put(
+                self.results[0],
+                lambda file: writers.write_tables(file, parquet.read_tables(job.parts()), self.COMPRESSED),
+            )
         job.drop_parts()
         return "pictures.parquet"

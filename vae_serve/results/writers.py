@@ -6,7 +6,7 @@ together shard by shard, so that memory stays flat.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -81,31 +81,29 @@ def bits(given: Given | None) -> pa.Buffer | None:
     return None if given is None or given.all() else pa.py_buffer(np.packbits(given, bitorder="little"))
 
 
-def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array]) -> None:
-    """Columns of one length as a Parquet file of one row group."""
+def write_parquet(file: BinaryIO, columns: Mapping[str, pa.Array], compressed: Collection[str] | None = None) -> None:
+    """Columns of one length as a Parquet file of one row group. `compressed`: paths of those that are; None for all."""
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
     repeated = [field.name for field in table.schema if pa.types.is_dictionary(field.type) or field.name == "error"]
     pq.write_table(
         table,
         file,
         row_group_size=max(len(table), 1),
-        compression="zstd",
-        compression_level=1,
+        **_compression(compressed),
         use_dictionary=repeated,
         write_statistics=False,
         store_schema=False,  # strings kept once are read back as strings
     )
 
 
-def write_tables(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """Tables of one schema, at least one, as the row groups of one Parquet file."""
+def write_tables(file: BinaryIO, tables: Iterable[pa.Table], compressed: Collection[str] | None = None) -> None:
+    """Tables of one schema, at least one, as the row groups of one Parquet file. `compressed` as above."""
     writer = None
     for table in tables:
         writer = writer or pq.ParquetWriter(
             file,
             table.schema,
-            compression="zstd",
-            compression_level=1,
+            **_compression(compressed),
             use_dictionary=False,
             write_statistics=False,
             store_schema=False,
@@ -113,6 +111,13 @@ def write_tables(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
         writer.write_table(table, row_group_size=max(len(table), 1))
     if writer:
         writer.close()
+
+
+def _compression(columns: Collection[str] | None) -> dict[str, Any]:
+    """Zstandard at its fastest, of all columns or of these paths alone."""
+    if columns is None:
+        return {"compression": "zstd", "compression_level": 1}
+    return {"compression": dict.fromkeys(columns, "zstd"), "compression_level": dict.fromkeys(columns, 1)}
 
 
 def write_npy(file: BinaryIO, parts: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")  # 4.3.7
-_CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")  # 4.3.12
+_CENTRAL = struct.Struct("<IH26s10xI")  # 4.3.12; the 26 bytes are those of the local header, after its signature
+_SIZES = struct.Struct("<18xI4xH")  # of a local header: the file's, the name's
 _END = struct.Struct("<IHHHHIIH")  # 4.3.16
 _END64 = struct.Struct("<IQHHIIQQQQ")  # 4.3.14
 _LOCATOR64 = struct.Struct("<IIQI")  # 4.3.15
 _LARGE_OFFSET = struct.Struct("<HHQ")  # 4.5.3
+_FAR = struct.Struct("<H22sH")  # a local header's 26 bytes with another version and an extra field
 
 _PLAIN, _ZIP64 = 20, 45  # versions needed to extract
 _DATE = 0x21  # 1 January 1980, the earliest that the format knows
@@ -37,9 +39,9 @@ def write(file: BinaryIO, runs: Callable[[], Iterable[bytes]]) -> None:
         file.write(run)
     directory = file.tell()
     count = 0
-    for entry in _directory(runs(), begin):
-        file.write(entry)
-        count += 1
+    for listed in _directory(runs(), begin):
+        file.write(b"".join(listed))
+        count += len(listed)
     end = file.tell()
     if count > _MOST16 or end > _MOST32:
         file.write(
@@ -50,19 +52,21 @@ def write(file: BinaryIO, runs: Callable[[], Iterable[bytes]]) -> None:
     file.write(_END.pack(0x06054B50, 0, 0, entries, entries, min(end - directory, _MOST32), min(directory, _MOST32), 0))
 
 
-def _directory(runs: Iterable[bytes], offset: int) -> Iterator[bytes]:
-    """The central directory's entries for runs of records that begin at `offset`."""
+def _directory(runs: Iterable[bytes], offset: int) -> Iterator[list[bytes]]:
+    """The central directory's entries for each of the runs of records, which begin at `offset`."""
     for run in runs:
+        entries = []
         at = 0
         while at < len(run):
-            _, _, flags, method, time, date, crc, size, _, title_size, _ = _LOCAL.unpack_from(run, at)
-            title = run[at + _LOCAL.size : at + _LOCAL.size + title_size]
-            far = offset + at > _MOST32
-            extra = _LARGE_OFFSET.pack(1, 8, offset + at) if far else b""
-            version = _ZIP64 if far else _PLAIN
-            yield _CENTRAL.pack(
-                0x02014B50, version, version, flags, method, time, date, crc, size, size, title_size, len(extra),
-                0, 0, 0, 0, min(offset + at, _MOST32),
-            ) + title + extra  # fmt: skip
-            at += _LOCAL.size + title_size + size
+            size, title_size = _SIZES.unpack_from(run, at)
+            start = at + _LOCAL.size
+            title = run[start : start + title_size]
+            if offset + at <= _MOST32:
+                entries.append(_CENTRAL.pack(0x02014B50, _PLAIN, run[at + 4 : start], offset + at) + title)
+            else:
+                header = _FAR.pack(_ZIP64, run[at + 6 : start - 2], _LARGE_OFFSET.size)
+                extra = _LARGE_OFFSET.pack(1, 8, offset + at)
+                entries.append(_CENTRAL.pack(0x02014B50, _ZIP64, header, _MOST32) + title + extra)
+            at = start + title_size + size
         offset += len(run)
+        yield entries
