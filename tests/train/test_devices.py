@@ -96,7 +96,9 @@ def test_another_keras_backend_trains_the_model_and_tensorflow_loads_its_weights
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_and_leaves_float32_networks(vae_serve, small_data, tmp_path, precision):
-    words = ("--data", small_data, "--arch", "mlp", "--epochs", 2, "--precision", precision, "--out", "half")
+    with np.load(small_data) as data:  # few: float16 is slow on processors that have none
+        np.savez(tmp_path / "few.npz", **{name: data[name][:400] for name in data})
+    words = ("--data", "few.npz", "--arch", "mlp", "--epochs", 2, "--precision", precision, "--out", "half")
     done = vae_serve("train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "half" / "history.csv").read_text().splitlines()
