@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 Outputs = tuple[Array, ...]
 
 ASIDE = 250e-6  # seconds; what takes longer is run by a worker
-ALONE = 2e-3  # the same where nothing else is being answered: who comes meanwhile waits for so long, once
+ALONE = 4e-3  # the same where nothing else is being answered: who comes meanwhile waits for so long, once
 TIMED = 3  # calls of each size, of which the quickest counts
 
 
