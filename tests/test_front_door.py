@@ -67,6 +67,8 @@ def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path)
         (["generate", "--grid", "100000"], 2, "--grid"),
         (["generate", "--grid", "x"], 2, "--grid"),
         (["generate", "--grid", "15", "--model", "nowhere"], 1, "nowhere"),
+        (["generate", "--count", "3", "--out", "-"], 2, "--out -: give a path; ./- is a file of that name"),
+        (["generate", "--grid", "8", "--count", "64", "--out", "s.png"], 2, "give --grid N --count 1"),
         (["embed", "nowhere", "--out", "v"], 1, "nowhere"),
         (["export", "nowhere"], 1, "nowhere"),
         (["export"], 1, "runs"),
@@ -79,6 +81,15 @@ def test_a_mistake_is_one_clear_sentence_and_the_right_code(vae_serve, tmp_path:
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+def test_short_options_and_a_list_of_commands_without_cut_lines(vae_serve, tmp_path: Path):
+    listed = vae_serve("-h", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert listed.stdout == vae_serve("--help", cwd=tmp_path).stdout
+    assert "..." not in listed.stdout.partition("Commands:")[2]
+    assert vae_serve("generate", "-h", cwd=tmp_path).stdout.startswith("Usage: vae-serve generate")
+    assert vae_serve("-V", cwd=tmp_path).stdout == vae_serve("--version", cwd=tmp_path).stdout
 
 
 def test_debug_shows_the_traceback(vae_serve, tmp_path: Path):

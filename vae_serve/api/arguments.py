@@ -81,6 +81,8 @@ def path(name: str, value: object) -> Path:
     """A path, as text or as an object that is one."""
     if isinstance(value, str | os.PathLike):
         word = os.fsdecode(value)
+        if word == "-":
+            raise UsageError(f"{option(name)} -: give a path; ./- is a file of that name")
         if word and "\0" not in word:
             return Path(word)
     raise UsageError(f"{option(name)} {_brief(value)}: give a path")

@@ -48,7 +48,7 @@ def _version(show: bool) -> None:
 def _vae_serve(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Train a variational autoencoder, export it to ONNX, and run it over any number of pictures.
@@ -65,6 +65,7 @@ def app(arguments: Sequence[str] = ()) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     application.callback()(_vae_serve)
     command = next((word for word in arguments if not word.startswith("-")), None)

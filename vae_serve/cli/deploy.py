@@ -29,7 +29,9 @@ def deploy(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Write a bundle as a folder for Triton, TensorFlow Serving, the Hugging Face Hub, or a web page.
+    """Write a bundle as another server or a web page takes it.
+
+    For Triton, TensorFlow Serving, the Hugging Face Hub, or a web page.
 
     The bundle is verified first. The folder's README.md says how to start it. Needs no TensorFlow.
     """

@@ -72,7 +72,9 @@ def embed(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Turn pictures into latent vectors: one row for each, in sorted order, with its label, size and any error.
+    """Turn pictures into latent vectors.
+
+    One row for each picture, in sorted order, with its label, size and any error.
 
     An interrupted job resumes with the same command. Exit code 3: finished, but some pictures failed.
     """

@@ -28,7 +28,10 @@ def evaluate(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Measure a model on the test set: likelihoods, latent space, labels, reconstruction."""
+    """Measure a model on the test set.
+
+    Likelihoods, the latent space, labels, reconstruction.
+    """
     from vae_serve.training import evaluation
 
     options = evaluation.Options(target, samples, images, checked_seed(seed))  # type: ignore[arg-type]  # checked there

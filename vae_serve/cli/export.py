@@ -48,7 +48,9 @@ def export(
     as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Convert a finished run to a bundle: ONNX files and SavedModels, compared with the trained model.
+    """Convert a finished run to a bundle of ONNX files.
+
+    Or of SavedModels and LiteRT files; all are compared with the trained model.
 
     The bundle is published only if all copies agree: an output that differs by more than 1e-5 from the trained model's
     is an error, and nothing is written.

@@ -25,7 +25,7 @@ def inspect(
     *,
     as_json: console.AsJson = False,
 ) -> None:
-    """Describe a model: architecture, shapes, opset, parameters, size, figures, parity."""
+    """Describe a model: shapes, parameters, figures, parity."""
     from vae_serve.model import bundle as bundles
 
     path = place("bundle", bundles.find(bundle))

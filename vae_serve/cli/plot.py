@@ -19,7 +19,10 @@ def plot(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing plots.")] = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Plot a model: latent scatter, decoded plane, aggregate posterior, reconstructions, loss."""
+    """Draw the plots of a model.
+
+    Latent scatter, decoded plane, aggregate posterior, reconstructions, loss.
+    """
     from vae_serve.cli.subject import open_subject
 
     subject = open_subject(model, data, "vae-serve plot")

@@ -34,7 +34,9 @@ def reconstruct(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Show pictures beside their reconstructions: sheets of pairs, and a table with the error of each picture.
+    """Show pictures beside their reconstructions.
+
+    Sheets of pairs, and a table with the error of each picture.
 
     Exit code 3: finished, but some pictures could not be read; their rows say why, and their places are grey.
     """

@@ -41,7 +41,9 @@ def serve(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Answer requests: the Open Inference Protocol, pictures to vectors, points to pictures, a page to explore.
+    """Answer requests over HTTP.
+
+    The Open Inference Protocol, pictures to vectors, points to pictures, a page to explore.
 
     SIGHUP loads the bundle again, SIGTERM ends the service after what it is answering.
     """

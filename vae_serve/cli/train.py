@@ -61,7 +61,10 @@ def train(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Train a model: images to a run folder with encoder, decoder, history and plots."""
+    """Train a model: from images to a folder, the run.
+
+    The run has the encoder, the decoder, the history and plots in it.
+    """
     from vae_serve.api.train import train as call
 
     with console.progress("train", None, "steps", quiet) as report:

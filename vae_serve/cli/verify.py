@@ -17,7 +17,9 @@ def verify(
     as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Check a bundle: its files against their hashes, its graphs against its manifest, its conformance vectors.
+    """Check a bundle: hashes, graphs, conformance vectors.
+
+    Its files against their hashes, its graphs against its manifest, and its conformance vectors by ONNX Runtime.
 
     --against RUN repeats the comparison of the export; it needs the extra `train`.
     """

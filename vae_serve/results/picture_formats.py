@@ -26,5 +26,8 @@ def writer_for(out: Path, pictures: int, shape: Shape, numbering: Numbering) -> 
         case "":
             return FolderWriter(pictures, numbering)
         case ".png":
-            raise UsageError(f"{pictures:,} pictures are more than {out} can hold; give a folder, .zip, .npy, ...")
+            raise UsageError(
+                f"{pictures:,} pictures are more than {out} can hold; give a folder, .zip, .npy, ... For one sheet of "
+                "N x N samples give --grid N --count 1"
+            )
     raise UsageError(f"--out {out}: pictures go to a folder (no dot in its name), .zip, .npy, .npz, .parquet or .png")
