@@ -67,7 +67,7 @@ def train(
         OutputError: `out` exists or cannot be written.
         RunError: there is nothing to resume, or it was begun with other options or data.
         DivergedError: a number was not finite; the run is kept, its status `diverged`.
-        KeyboardInterrupt: Ctrl-C; the run is kept and can be resumed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run is kept and can be resumed.
     """
     for name, function in (("progress", progress), ("note", note)):
         arguments.callback(name, function)

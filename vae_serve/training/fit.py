@@ -65,7 +65,7 @@ def train(config: Config, data: Dataset, path: Path, command: str, hooks: Hooks,
         UsageError: an option that makes no sense for this data or this machine.
         OutputError: `path` exists or cannot be written.
         DivergedError: a number was not finite; the run is kept, its status `diverged`.
-        KeyboardInterrupt: Ctrl-C; the run is kept, its status `interrupted`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run is kept, its status `interrupted`.
     """
     training = _Training(config, data, path, hooks)
     contents, gate = gate_inputs.packed(gate_inputs.chosen(data.test_images))

@@ -1,26 +1,37 @@
-"""Ctrl-C while a step runs."""
+"""Ctrl-C, or the signal that ends a process (SIGTERM), while a step runs."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
 def polite_interrupts() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets the step end, the second one does not wait. Other threads than the main one get none."""
+    """The first Ctrl-C or SIGTERM lets the step end, the second one does not wait.
+
+    A program's own handler of SIGTERM stays. Other threads than the main one get no signals.
+    """
     interrupted = False
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
+    again: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        del again[signal.SIGTERM]
 
-    def ask(*_: object) -> None:
+    def ask(number: int, _: object) -> None:
         nonlocal interrupted
         interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, again[signal.Signals(number)])
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in again}
     try:
         yield lambda: interrupted
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
