@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console
+from vae_serve.cli import console, newer_run
 from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout
@@ -82,10 +82,13 @@ def embed(
     from vae_serve.api.embed import embed as call
     from vae_serve.model import bundle as bundles
 
+    used = bundles.find(model)
+    if not quiet:
+        newer_run.tell(model, used)
     with console.progress("embed", None, "pictures", quiet) as report:
         summary = call(
             source,
-            bundles.find(model),
+            used,
             out=out,
             format=format_,
             outputs=outputs,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console
+from vae_serve.cli import console, newer_run
 from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
@@ -72,9 +72,12 @@ def generate(
     from vae_serve.api.generate import generate as call
     from vae_serve.model import bundle
 
+    used = bundle.find(model)
+    if not quiet:
+        newer_run.tell(model, used)
     with console.progress("generate", None, "pictures", quiet) as report:
         summary = call(
-            bundle.find(model),
+            used,
             grid=grid,
             count=count,
             seed=seed,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console
+from vae_serve.cli import console, newer_run
 from vae_serve.cli.engine import Address, Engine
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
@@ -44,10 +44,13 @@ def reconstruct(
     from vae_serve.api.reconstruct import reconstruct as call
     from vae_serve.model import bundle as bundles
 
+    used = bundles.find(model)
+    if not quiet:
+        newer_run.tell(model, used)
     with console.progress("reconstruct", None, "pictures", quiet) as report:
         summary = call(
             source,
-            bundles.find(model),
+            used,
             out=out,
             workers=parse_workers(workers),
             picture_timeout=picture_timeout,
