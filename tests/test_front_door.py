@@ -71,6 +71,7 @@ def test_the_committed_model_draws_what_it_is_told_to(vae_serve, tmp_path: Path)
         (["generate", "--grid", "8", "--count", "64", "--out", "s.png"], 2, "give --grid N --count 1"),
         (["embed", "nowhere", "--out", "v"], 1, "nowhere"),
         (["export", "nowhere"], 1, "nowhere"),
+        (["export", "--licence", "two\nlines"], 2, "--licence"),
         (["export"], 1, "runs"),
         (["nonsense"], 2, "nonsense"),
     ],

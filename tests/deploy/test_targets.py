@@ -141,6 +141,15 @@ def with_texts(bundle: Path, folder: Path, text: str) -> Path:
     return copy
 
 
+def test_a_licence_that_nobody_has_stated_is_unknown_to_the_hub(vae_serve, tmp_path):
+    from huggingface_hub import ModelCard
+
+    bundle = with_texts(MNIST, tmp_path / "unstated", "unspecified")
+    done = vae_serve("deploy", "huggingface", bundle, "--out", "hub", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ModelCard.load(tmp_path / "hub" / "README.md").data.license == "unknown"
+
+
 @pytest.mark.parametrize(
     "text",
     [

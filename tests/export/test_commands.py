@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from vae_serve.exporting import build
 from vae_serve.model import bundle
 
 
@@ -21,6 +22,7 @@ def test_two_exports_of_one_run_are_the_same_bytes(vae_serve, trained, exported,
     again = vae_serve("export", trained, "--out", tmp_path / "again", cwd=tmp_path, env=seed)
     assert again.returncode == 0, again.stderr
     assert files_of(tmp_path / "again") == files_of(exported)
+    assert build.formats_of(bundle.read_manifest(exported / "manifest.json")) == build.DEFAULT_FORMATS
 
     same = vae_serve("export", trained, "--out", exported, "--check", "--json", cwd=tmp_path)
     assert (same.returncode, json.loads(same.stdout)["same"]) == (0, True), same.stderr
@@ -61,15 +63,21 @@ def test_the_graphs_of_a_bundle(exported):
         assert list(described(model.graph.output).items()) == [(k, ("batch", *s)) for k, s in outputs.items()]
         assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (7, [("", 13)])
         facts = {entry.key: entry.value for entry in model.metadata_props}
+        assert facts["vae_serve.licence"] == "unspecified"
         assert facts["vae_serve.weights_sha256"] == bundle.read_manifest(exported / "manifest.json").weights_sha256
 
 
 @pytest.mark.slow
 def test_raw_pixels_by_the_command(vae_serve, trained, tmp_path):
     out = tmp_path / "raw"
-    done = vae_serve("export", trained, "--format", "onnx", "--pixels", "uint8", "--out", out, cwd=tmp_path)
+    words = ("--format", "onnx", "--pixels", "uint8", "--licence", "CC-BY-4.0")
+    done = vae_serve("export", trained, *words, "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    graphs = [graph.file for graph in bundle.read_manifest(out / "manifest.json").graphs]
+    manifest = bundle.read_manifest(out / "manifest.json")
+    assert manifest.licence == "CC-BY-4.0"
+    assert "The weights: CC-BY-4.0." in (out / "README.md").read_text()
+    assert build.formats_of(manifest) == ("onnx",)
+    graphs = [graph.file for graph in manifest.graphs]
     assert graphs == ["encoder.onnx", "encoder.uint8.onnx", "decoder.onnx", "decoder.uint8.onnx"]
     done = vae_serve("verify", out, "--against", trained, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

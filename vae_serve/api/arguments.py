@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vae_serve.errors import InputError, UsageError
 from vae_serve.model.whole_numbers import give_whole, whole_or_none
 
+LINE = 200  # characters
+
 if TYPE_CHECKING:
     from vae_serve.storage.object_url import Place
 
@@ -75,6 +77,14 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{option(name)} {_brief(value)}: give a text")
     return value
+
+
+def line(name: str, value: object) -> str:
+    """A text of one line that can be shown: 1 to 200 characters."""
+    found = text(name, value).strip()
+    if not 1 <= len(found) <= LINE or not found.isprintable():
+        raise UsageError(f"{option(name)} {_brief(value)}: give a line of 1 to {LINE} characters that can be shown")
+    return found
 
 
 def path(name: str, value: object) -> Path:

@@ -24,6 +24,7 @@ def export(
     opset: int = 13,
     pixels: Pixels = "float32",
     form: Form = "blocks",
+    licence: str | None = None,
     overwrite: bool = False,
     check: Literal[False] = False,
     note: Note | None = None,
@@ -39,6 +40,7 @@ def export(
     opset: int = 13,
     pixels: Pixels = "float32",
     form: Form = "blocks",
+    licence: str | None = None,
     overwrite: bool = False,
     check: Literal[True],
     note: Note | None = None,
@@ -54,6 +56,7 @@ def export(
     opset: int = 13,
     pixels: Pixels = "float32",
     form: Form = "blocks",
+    licence: str | None = None,
     overwrite: bool = False,
     check: bool = False,
     note: Note | None = None,
@@ -68,6 +71,7 @@ def export(
     opset: int = 13,
     pixels: Pixels = "float32",
     form: Form = "blocks",
+    licence: str | None = None,
     overwrite: bool = False,
     check: bool = False,
     note: Note | None = None,
@@ -76,8 +80,9 @@ def export(
 
     `run`: what `train` returned, the path of a run, or None for the newest finished one in runs/. `format`: one or some
     of `onnx`, `savedmodel` and `litert`; None is `onnx` and `savedmodel`. `out`: the bundle's folder, by default
-    exports/ and the run's name. `check`: write nothing, and say whether the bundle there is what the run gives. `note`
-    is told a line worth reading. All others as `vae-serve export --help` says.
+    exports/ and the run's name. `licence`: of the weights, a line; None is `unspecified`. `check`: write nothing, and
+    say whether the bundle there is what the run gives, by its own formats and licence where none are given. `note` is
+    told a line worth reading. All others as `vae-serve export --help` says.
 
     Raises:
         MissingExtra: TensorFlow and Keras are not installed, or what `litert` needs.
@@ -93,10 +98,12 @@ def export(
     target = arguments.path_or_none("out", out)
     folder = run.path if isinstance(run, Run) else None if run is None else arguments.path("run", run)
     opset = arguments.whole("opset", opset, 1, 1 << 31)
+    licence = None if licence is None else arguments.line("licence", licence)
     from vae_serve.training import backend, runs
 
     backend.start("export")
     from vae_serve.exporting import build
+    from vae_serve.model import bundle as bundles
 
     wanted: tuple[object, ...] = (
         build.DEFAULT_FORMATS if format is None else (format,) if isinstance(format, str) else _all(format)
@@ -112,7 +119,11 @@ def export(
     if folder is None:
         (note or no_note)(f"the newest finished run is {source.path}")
     bundle = target or Path("exports", source.path.resolve().name)
-    options = build.Export(source, bundle, formats, opset, pixels, form, overwrite)
+    if check:
+        existing = bundles.load(bundle).manifest
+        formats = build.formats_of(existing) if format is None else formats
+        licence = licence or existing.licence
+    options = build.Export(source, bundle, formats, opset, pixels, form, overwrite, licence or build.NO_LICENCE)
     if check:
         differences = tuple(build.differences(options))
         return ExportCheck(source.path, bundle, not differences, differences)

@@ -40,10 +40,16 @@ def export(
             "Runtime on a server; layers: layer by layer as trained, faster in a browser."
         ),
     ] = "blocks",
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the weights, such as MIT or CC-BY-4.0; the card and the files say it. [default: unspecified]"
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing; compare the existing bundle with a fresh export."),
+        typer.Option("--check", help="Write nothing; compare the existing bundle with a fresh export of its formats."),
     ] = False,
     as_json: console.AsJson = False,
     quiet: console.Quiet = False,
@@ -65,6 +71,7 @@ def export(
         opset=opset,
         pixels=cast("Pixels", pixels),
         form=cast("Form", form),
+        licence=licence,
         overwrite=overwrite,
         check=check,
         note=None if quiet else console.say,

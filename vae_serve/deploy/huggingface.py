@@ -53,7 +53,7 @@ def front_matter(manifest: Manifest) -> str:
     """YAML for the Hub: licence, task, tags, data set and test figures."""
     dataset = str(manifest.data.get("name", ""))
     fields: dict[str, Any] = {
-        "license": manifest.licence.lower(),
+        "license": "unknown" if manifest.licence == "unspecified" else manifest.licence.lower(),
         "library_name": "onnxruntime",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["onnx", "vae", "variational-autoencoder", manifest.arch],

@@ -43,7 +43,7 @@ FORMATS = ("onnx", "savedmodel", "litert")
 DEFAULT_FORMATS = ("onnx", "savedmodel")  # LiteRT needs an extra of its own
 PIXELS = ("float32", "uint8")
 FORMS = ("blocks", "layers")
-LICENCE = "MIT"
+NO_LICENCE = "unspecified"
 CARD = "README.md"
 CONVERTERS = ("onnx", "onnxruntime", "tf2onnx")  # whose versions the manifest tells beside those of the training
 
@@ -60,6 +60,7 @@ class Export:
     # ONNX decoder that gives bytes. An ONNX encoder of either is always written
     form: str = "blocks"  # narrow maps in blocks, fastest in ONNX Runtime; or layer by layer, as trained
     overwrite: bool = False  # replace a bundle at `out`; nothing else is replaced
+    licence: str = NO_LICENCE  # of the weights, in a line: theirs who trained them
 
 
 def export(options: Export) -> Manifest:
@@ -98,6 +99,17 @@ def differences(options: Export) -> list[str]:
     entries = [{entry.path: entry for entry in manifest.files if entry.path != CARD} for manifest in (existing, fresh)]
     paths = sorted({*entries[0], *entries[1]})
     return names + [path for path in paths if entries[0].get(path) != entries[1].get(path)]
+
+
+def formats_of(manifest: Manifest) -> tuple[str, ...]:
+    """The formats that a bundle has files of."""
+    paths = [entry.path for entry in manifest.files]
+    there = {
+        "onnx": bool(manifest.graphs),
+        "savedmodel": any(path.startswith("saved_model/") for path in paths),
+        "litert": any(path.endswith(".tflite") for path in paths),
+    }
+    return tuple(name for name in FORMATS if there[name])
 
 
 def _stable(manifest: Manifest) -> Json:
@@ -189,7 +201,7 @@ def _manifest(options: Export, references: tuple[Reference, Reference], weights:
         metrics=record["metrics"]["test"],
         parity=Parity(TOLERANCE, gate.MEASURE, ()),
         versions={"vae-serve": __version__, **record["versions"], **converters},
-        licence=LICENCE,
+        licence=options.licence,
         files=(),
         form=cast("Form", options.form),
     )
