@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -139,6 +140,18 @@ def with_texts(bundle: Path, folder: Path, text: str) -> Path:
     manifest["licence"] = manifest["data"]["licence"] = text
     (copy / "manifest.json").write_text(json.dumps(manifest))
     return copy
+
+
+def test_the_programs_of_the_hubs_card_find_their_files(deployed):
+    folder = deployed / "huggingface"
+    card = (folder / "README.md").read_text()
+    programs = [program for program in re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S) if ".onnx" in program]
+    assert len(programs) >= 3  # the ten lines, ONNX Runtime, onnx's reference evaluator
+    for program in programs:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "."], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_licence_that_nobody_has_stated_is_unknown_to_the_hub(vae_serve, tmp_path):

@@ -1,6 +1,7 @@
 """A folder to upload to the Hugging Face Hub as a model repository.
 
-README.md                          front matter that the Hub reads, then the bundle's own card
+README.md                          front matter that the Hub reads, then the bundle's own card, whose programs name the
+                                   files below
 config.json                        what the networks are
 preprocessor_config.json           the pixel rule, with the Hub's names
 onnx/encoder_model.onnx, onnx/decoder_model.onnx
@@ -8,6 +9,7 @@ conformance/                       inputs and expected outputs
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from vae_serve import quoting
 from vae_serve.deploy import readme
 from vae_serve.errors import BundleError
 from vae_serve.model.bundle import Bundle
-from vae_serve.model.manifest import Manifest
+from vae_serve.model.manifest import Manifest, Role
 
 FIGURES = ("negative_elbo", "reconstruction", "kl")  # nats per test image
 DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist"}  # their ids on the Hub
@@ -31,8 +33,8 @@ def write(bundle: Bundle, into: Path) -> None:
     if manifest.encoder is None or manifest.decoder is None:
         raise BundleError(f"{bundle.path} holds no ONNX files, which huggingface needs; export them: vae-serve export")
     (into / "onnx").mkdir()
-    (into / "onnx" / "encoder_model.onnx").write_bytes(bundle.read(manifest.encoder.file))
-    (into / "onnx" / "decoder_model.onnx").write_bytes(bundle.read(manifest.decoder.file))
+    for graph in (manifest.encoder, manifest.decoder):
+        (into / _file(graph.role)).write_bytes(bundle.read(graph.file))
     for entry in manifest.files:
         if entry.path.startswith("conformance/"):
             (into / entry.path).parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +46,16 @@ def write(bundle: Bundle, into: Path) -> None:
     except UnicodeDecodeError as error:
         raise BundleError(f"{bundle.path / 'README.md'} is not UTF-8: {error}") from error
     card = "\n".join(map(quoting.terminal, lines))  # its Markdown, without what acts on a terminal
+    for graph in (manifest.encoder, manifest.decoder):
+        card = re.sub(rf'(?<=["/]){re.escape(graph.file)}(?=")', _file(graph.role), card)  # in its programs
     (into / "README.md").write_text(
         f"---\n{front_matter(manifest)}---\n\n{card}\n{readme.huggingface(manifest)}", encoding="utf-8"
     )
+
+
+def _file(role: Role) -> str:
+    """Where libraries of the Hub look for a network."""
+    return f"onnx/{role}_model.onnx"
 
 
 def front_matter(manifest: Manifest) -> str:
@@ -81,8 +90,8 @@ def _config(manifest: Manifest) -> dict[str, Any]:
         "architecture": manifest.arch,
         "latent_dim": manifest.latent_dim,
         "image_shape": manifest.image_shape,
-        "encoder": "onnx/encoder_model.onnx",
-        "decoder": "onnx/decoder_model.onnx",
+        "encoder": _file("encoder"),
+        "decoder": _file("decoder"),
         "opset": manifest.opset,
         "weights_sha256": manifest.weights_sha256,
     }
