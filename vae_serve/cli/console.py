@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from vae_serve import quoting
+from vae_serve.cli import progress_line
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
@@ -54,8 +55,8 @@ class Report(Protocol):
 def progress(what: str, total: int | None, unit: str, quiet: bool = False) -> Iterator[Report]:
     """A progress bar on a terminal, a plain line now and then where there is none, nothing when quiet.
 
-    Shows units done, units per second, time left and the figures last reported. The bar comes with the first report:
-    it has a thread, and before there is anything to report processes may be forked.
+    Shows units done, units per second, time left and the figures last reported, as far as there is room. The bar comes
+    with the first report: it has a thread, and before there is anything to report processes may be forked.
     """
     if quiet:
         yield lambda *_, **__: None
@@ -71,64 +72,61 @@ class _Rate:
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
+        self.seconds = 0.0
+        """From the first report to the last."""
 
     def __call__(self, done: int) -> float:
         now = time.monotonic()
         first_done, first = self._first = self._first or (done, now)
-        return (done - first_done) / (now - first) if now > first else 0.0
-
-
-def _figures(figures: dict[str, float | str]) -> str:
-    return "  ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
-    )
+        self.seconds = now - first
+        return (done - first_done) / self.seconds if self.seconds else 0.0
 
 
 @contextmanager
 def _bar(what: str, total: int | None, unit: str) -> Iterator[Report]:
+    """Its last line says 100 % where the job has come to its end."""
+    rate = _Rate()
+    state = progress_line.State(quoting.terminal(what), unit, total=total)
     with ExitStack() as opened:
-        rate, report_to = _Rate(), None
+        show: Callable[[progress_line.State], None] | None = None
 
         def report(done: int, new_total: int | None = None, /, **figures: float | str) -> None:
-            nonlocal report_to
-            if report_to is None:
-                report_to = opened.enter_context(_opened_bar(what, total))
-            report_to(new_total, done, f"{rate(done):,.0f} {unit}/s", quoting.terminal(_figures(figures)))
+            nonlocal show, state
+            if show is None:
+                show = opened.enter_context(_opened_bar(state))
+            shown = {
+                name: quoting.terminal(value) if isinstance(value, str) else value for name, value in figures.items()
+            }
+            speed = rate(done)
+            total = new_total or state.total
+            state = state._replace(done=done, total=total, seconds=rate.seconds, rate=speed, figures=shown)
+            show(state)
 
         yield report
+        if show is not None and state.total:
+            show(state._replace(done=state.total))
 
 
 @contextmanager
-def _opened_bar(what: str, total: int | None) -> Iterator[Callable[[int | None, int, str, str], None]]:
+def _opened_bar(state: progress_line.State) -> Iterator[Callable[[progress_line.State], None]]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress, ProgressColumn, Task
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(quoting.terminal(what), total=total, rate="", figures="")
+    console = Console(stderr=True)
+    unicode = (sys.stderr.encoding or "").lower().startswith("utf")
+    marks = progress_line.MARKS if unicode else progress_line.ASCII_MARKS
 
-        def update(new_total: int | None, done: int, rate: str, figures: str) -> None:
-            if new_total:
-                bar.update(task, total=new_total)
-            bar.update(task, completed=done, rate=rate, figures=figures)
+    class Line(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            # one less: a terminal may wrap a line that ends at its edge, and the column has a space after it
+            return Text(
+                progress_line.line(task.fields["state"], console.width - 2, marks), no_wrap=True, overflow="crop"
+            )
 
-        yield update
+    with Progress(Line(), console=console, transient=False) as bar:
+        task = bar.add_task("", total=state.total, state=state)
+        yield lambda state: bar.update(task, total=state.total, completed=state.done, state=state)
 
 
 def _lines(what: str, total: int | None, unit: str) -> Report:
@@ -143,9 +141,9 @@ def _lines(what: str, total: int | None, unit: str) -> Report:
         if now - last < PLAIN_SECONDS:
             return
         last = now
-        at = f", {speed:,.1f}/s" if speed else ""
-        left = f", {(total - done) / speed:,.0f} s left" if total and speed else ""
         of = f"/{total:,}" if total else ""
-        say(f"{what}: {done:,}{of} {unit}{at}{left}  {_figures(figures)}".rstrip())
+        state = progress_line.State(what, unit, done, total, rate.seconds, speed, figures)
+        told = (f"{what}: {done:,}{of} {unit}", progress_line.rate(state), progress_line.time_left(state))
+        say("  ".join((", ".join(filter(None, told)), *progress_line.figures(state))))
 
     return report

@@ -216,7 +216,8 @@ class _Training:
             now = time.monotonic()
             ask = max(1, min(2 * ask, round(CALL_SECONDS * ran / (now - called)), self.longest_call))
             validation = {"val": float(self.history[-1]["val_loss"])} if self._validates and self.history else {}
-            self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.schedule.epochs}", **means, **validation)
+            figures = {"loss": means["loss"], **validation, **means}  # what matters most comes first
+            self.hooks.report(at.total, total, epoch=f"{at.epoch + 1}/{self.schedule.epochs}", **figures)
             if interrupted():
                 self._save(loop)
                 raise KeyboardInterrupt
