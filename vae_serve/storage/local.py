@@ -154,6 +154,8 @@ class LocalStore:
         for below in [below for below in self._folders if below == name or below.startswith(f"{name}/")]:
             os.close(self._folders.pop(below))
         with suppress(FileNotFoundError):
+            # what is no folder is refused here: the words of Python 3.13's rmtree for a link are `[Errno None] None`
+            os.close(os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent))
             shutil.rmtree(leaf, dir_fd=parent)
 
     def make_folder(self, name: str) -> None:
