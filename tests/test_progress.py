@@ -52,6 +52,7 @@ def test_slow_steps_are_counted_in_seconds_and_the_end_is_the_end():
     assert "─" not in ended
     assert "99 %" in line(TRAINING._replace(done=37_499), 200)
     assert line(State("embed", "pictures", 7, rate=2.0), 80) == "embed  7 pictures  2.0 pictures/s"
+    assert "errors 123456" in line(TRAINING._replace(figures={"errors": 123_456}), 80)
     assert "#" in line(TRAINING._replace(done=20_000), 200, ASCII_MARKS)
 
 

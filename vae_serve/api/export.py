@@ -123,10 +123,10 @@ def export(
         existing = bundles.load(bundle).manifest
         formats = build.formats_of(existing) if format is None else formats
         licence = licence or existing.licence
-    options = build.Export(source, bundle, formats, opset, pixels, form, overwrite, licence or build.NO_LICENCE)
-    if check:
-        differences = tuple(build.differences(options))
+        options = build.Export(source, bundle, formats, opset, pixels, form, licence=licence)
+        differences = tuple(build.differences(options, existing))
         return ExportCheck(source.path, bundle, not differences, differences)
+    options = build.Export(source, bundle, formats, opset, pixels, form, overwrite, licence or build.NO_LICENCE)
     manifest = build.export(options)
     largest = max(report.largest for report in manifest.reports)
     return ExportSummary(source.path, bundle, formats, largest, tuple(entry.path for entry in manifest.files))

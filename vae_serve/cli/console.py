@@ -119,7 +119,7 @@ def _opened_bar(state: progress_line.State) -> Iterator[Callable[[progress_line.
 
     class Line(ProgressColumn):
         def render(self, task: Task) -> Text:
-            # one less: a terminal may wrap a line that ends at its edge, and the column has a space after it
+            # a terminal may wrap a line that ends at its edge, and the column has a space after it
             return Text(
                 progress_line.line(task.fields["state"], console.width - 2, marks), no_wrap=True, overflow="crop"
             )

@@ -29,9 +29,9 @@ def deploy(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Write a bundle as another server or a web page takes it.
+    """Write a bundle for a server, the Hub or a web page.
 
-    For Triton, TensorFlow Serving, the Hugging Face Hub, or a web page.
+    A folder for Triton, TensorFlow Serving, the Hugging Face Hub, or a browser.
 
     The bundle is verified first. The folder's README.md says how to start it. Needs no TensorFlow.
     """

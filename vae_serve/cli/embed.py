@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console, newer_run
+from vae_serve.cli import console
 from vae_serve.cli.engine import Address, Engine
+from vae_serve.cli.model_in_use import model_in_use
 from vae_serve.cli.share import parse_share
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
@@ -80,11 +81,8 @@ def embed(
     """
     start.prepare()
     from vae_serve.api.embed import embed as call
-    from vae_serve.model import bundle as bundles
 
-    used = bundles.find(model)
-    if not quiet:
-        newer_run.tell(model, used)
+    used = model_in_use(model, quiet)
     with console.progress("embed", None, "pictures", quiet) as report:
         summary = call(
             source,

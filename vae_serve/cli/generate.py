@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console, newer_run
+from vae_serve.cli import console
 from vae_serve.cli.engine import Address, Engine
+from vae_serve.cli.model_in_use import model_in_use
 from vae_serve.cli.share import parse_share
 from vae_serve.errors import UsageError
 
@@ -70,11 +71,8 @@ def generate(
     """
     start.prepare()
     from vae_serve.api.generate import generate as call
-    from vae_serve.model import bundle
 
-    used = bundle.find(model)
-    if not quiet:
-        newer_run.tell(model, used)
+    used = model_in_use(model, quiet)
     with console.progress("generate", None, "pictures", quiet) as report:
         summary = call(
             used,

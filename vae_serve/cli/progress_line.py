@@ -73,7 +73,8 @@ def duration(seconds: float) -> str:
 def figures(state: State) -> list[str]:
     """Each with its name."""
     return [
-        f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}" for name, value in state.figures.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in state.figures.items()
     ]
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from vae_serve import start
-from vae_serve.cli import console, newer_run
+from vae_serve.cli import console
 from vae_serve.cli.engine import Address, Engine
+from vae_serve.cli.model_in_use import model_in_use
 from vae_serve.cli.timeout import PictureTimeout
 from vae_serve.cli.workers import parse_workers
 
@@ -42,11 +43,8 @@ def reconstruct(
     """
     start.prepare()
     from vae_serve.api.reconstruct import reconstruct as call
-    from vae_serve.model import bundle as bundles
 
-    used = bundles.find(model)
-    if not quiet:
-        newer_run.tell(model, used)
+    used = model_in_use(model, quiet)
     with console.progress("reconstruct", None, "pictures", quiet) as report:
         summary = call(
             source,

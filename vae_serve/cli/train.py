@@ -61,9 +61,9 @@ def train(
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Train a model: from images to a folder, the run.
+    """Train a model on images.
 
-    The run has the encoder, the decoder, the history and plots in it.
+    Writes a run: a folder with the encoder, the decoder, the history and plots.
     """
     from vae_serve.api.train import train as call
 

@@ -83,15 +83,14 @@ def export(options: Export) -> Manifest:
     return manifest
 
 
-def differences(options: Export) -> list[str]:
-    """What is not the same in the bundle at `options.out` and in a fresh export; empty when it is what the run gives.
+def differences(options: Export, existing: Manifest) -> list[str]:
+    """What is not the same in the `existing` bundle and in a fresh export; empty when it is what the run gives.
 
     The measured differences and the model card that tells them are left out: another CPU sums in another order.
 
     Raises:
-        BundleError: the bundle cannot be loaded. Others as `export`.
+        Errors as `export`.
     """
-    existing = bundle.load(options.out).manifest
     with tempfile.TemporaryDirectory() as folder:
         fresh = _write(options, Path(folder))
     stable = [_stable(manifest) for manifest in (existing, fresh)]

@@ -15,8 +15,8 @@ AnyPixels = npt.NDArray[Any]
 
 SCALE = np.float32(1 / 255)
 ONE = 0x3F800000  # the bits of the float32; those of all floats that are not in 0..1 are greater
-# Added to a float32 or float64 (by its bytes) of 0..255, it leaves no bits for a fraction: the sum is rounded as by
-# by rint, half to even, and the lowest byte of its bits is the result: half the time of rint and a conversion.
+# Added to a float32 or float64 (by its bytes) of 0..255, it leaves no bits for a fraction: the sum is rounded as
+# by rint, half to even, and the lowest byte of its bits is the result: quicker than rint and a conversion.
 _WHOLE = {4: 1.5 * 2.0**23, 8: 1.5 * 2.0**52}
 PIXEL_LIMIT = 89_478_485  # Pillow's own: what 256 MB hold at three bytes a pixel. A file that declares more is a bomb
 
