@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vae_serve.errors import RunError
 from vae_serve.training import gate_inputs, runs
 
+MNIST = Path(__file__).parents[2] / "exports" / "mnist"
 RECORD = {
     "schema_version": 1,
     "name": "a",
@@ -122,15 +124,15 @@ def test_gate_inputs_are_bounded_in_number_and_in_bytes():
     assert len(gate_inputs.chosen(np.zeros((3, 8192, 8192, 3), np.uint8))) == 1
 
 
-def test_a_run_that_is_newer_than_the_model_in_use_is_told_of(vae_serve, trained, exported, tmp_path):
+def test_a_run_that_is_newer_than_the_model_in_use_is_told_of(vae_serve, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "runs" / "mine")
     drawn = vae_serve("generate", "--grid", 2, "--out", "a.png", cwd=tmp_path)
     hint = "runs/mine is newer than the model "
     assert hint in drawn.stderr
     assert drawn.stderr.splitlines()[0].endswith("not exported yet: vae-serve export runs/mine")
     assert hint not in vae_serve("generate", "--grid", 2, "--out", "b.png", "--quiet", cwd=tmp_path).stderr
-    assert hint not in vae_serve("generate", "--grid", 2, "--out", "c.png", "--model", exported, cwd=tmp_path).stderr
-    shutil.copytree(exported, tmp_path / "exports" / "mine")
+    assert hint not in vae_serve("generate", "--grid", 2, "--out", "c.png", "--model", MNIST, cwd=tmp_path).stderr
+    shutil.copytree(MNIST, tmp_path / "exports" / "mine")
     newest = (tmp_path / "runs" / "mine" / "run.json").stat().st_mtime_ns + 1
     os.utime(tmp_path / "exports" / "mine" / "manifest.json", ns=(newest, newest))
     assert hint not in vae_serve("generate", "--grid", 2, "--out", "d.png", cwd=tmp_path).stderr
